@@ -68,7 +68,7 @@ app = App(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-DATA_HELP = "Make and check data folders in ReasonSeg's format."
+DATA_HELP = "Make, import and check data."
 data_app = App(no_args_is_help=True, rich_markup_mode=None, help=DATA_HELP, short_help=DATA_HELP)
 app.add_typer(data_app, name="data")
 
@@ -106,9 +106,19 @@ Suite = Annotated[
         autocompletion=_suites_beginning,
     ),
 ]
-DataFolder = Annotated[
-    Path | None,
-    typer.Option(help="A folder in ReasonSeg's format, instead of generated scenes."),
+DataSource = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SRC",
+        help="Data, instead of generated scenes: a folder in ReasonSeg's format, or another layout "
+        "of `lisabench list layouts`.",
+    ),
+]
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SRC", help="A folder in ReasonSeg's format, or another layout of `list layouts`."
+    ),
 ]
 EvaluatedSplit = Annotated[
     str | None, typer.Option(help="The split to evaluate.", show_default="val")
@@ -233,7 +243,7 @@ def _options(
 @app.command()
 def run(
     suite: Suite = None,
-    data: DataFolder = None,
+    data: DataSource = None,
     split: EvaluatedSplit = None,
     limit: Limit = None,
     changes: SuiteChanges = None,
@@ -259,7 +269,7 @@ def run(
     from .benchmarks.run.command import Request, carry_out, show_plan
 
     named_options = {
-        "data.root": None if data is None else str(data),
+        "data.root": data,
         "data.split": split,
         "data.limit": limit,
         "plan.processes": THOROUGH_PROCESSES if thorough else None,
@@ -645,7 +655,7 @@ def list_(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what can be named: suites, adapters, settings, presets, recipes, metrics."""
+    """List what can be named: suites, adapters, settings, presets, recipes, metrics, layouts."""
     from .benchmarks.catalogue import catalogue, outline
 
     listed = catalogue(what)
@@ -682,15 +692,40 @@ def data_make(
     terminal.say(folder / split)
 
 
+@data_app.command("import")
+def data_import(
+    src: Annotated[
+        str, typer.Argument(help="Data in a layout that `lisabench list layouts` shows.")
+    ],
+    dst: Annotated[Path, typer.Argument(help="A new folder to write.")],
+    split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all")] = None,
+) -> None:
+    """Import data into a folder of our own, with copies of all images.
+
+    Every command reads it, on machines without the source, too.
+    """
+    from .benchmarks.progress import shown
+    from .datasets.opening import import_data
+    from .harness.paths import user_source
+
+    with shown() as progress:
+        count = import_data(user_source(src), dst, split, progress)
+    terminal.note(f"{count:,} queries; evaluate them with: lisabench run SUITE --data {dst}")
+    terminal.say(dst)
+
+
 @data_app.command("verify")
 def data_verify(
-    folder: Annotated[Path, typer.Argument(help="A folder in ReasonSeg's format.")],
+    source: DataArgument,
     split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all")] = None,
 ) -> None:
     """List every problem of a data folder. Exit code 1 if there is one."""
+    from .benchmarks.progress import shown
     from .datasets.verify import verify
+    from .harness.paths import user_source
 
-    found = verify(folder, split)
+    with shown() as progress:
+        found = verify(user_source(source), split, progress)
     for problem in found:
         terminal.say(problem)
     problems = [problem for problem in found if not problem.is_note]
@@ -700,19 +735,20 @@ def data_verify(
 
 @data_app.command("ceiling")
 def data_ceiling(
-    folder: Annotated[Path, typer.Argument(help="A folder in ReasonSeg's format.")],
+    source: DataArgument,
     split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all")] = None,
     as_json: Json = False,
 ) -> None:
     """Compute how good masks can be at best on an encoder's grid.
 
-    This is computed from a folder's true masks, without any model.
+    This is computed from the true masks, without any model.
     """
     from .benchmarks.data_ceiling import compute_ceilings, table
     from .benchmarks.progress import shown
+    from .harness.paths import user_source
 
     with shown() as progress:
-        ceilings = compute_ceilings(folder, split, progress)
+        ceilings = compute_ceilings(user_source(source), split, progress)
     if as_json:
         terminal.say_json(json.dumps([asdict(ceiling) for ceiling in ceilings], indent=1))
     else:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import get_args, get_type_hints
 
+from ..datasets.layouts import known
 from ..harness import metrics
 from ..harness.errors import UsageError, unknown
 from ..models import registry
@@ -166,4 +167,5 @@ HEADINGS = {
     "presets": _presets,
     "recipes": _recipes,
     "metrics": _metrics,
+    "layouts": known.looks,
 }

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
 
-from ..datasets.reasonseg import ReasonSeg, splits
+from ..datasets.opening import located, open_samples, split_names
 from ..harness.contract import Sample
 from ..harness.metrics import Counts, count, scores
 from ..models.lisa.frames import FRAMES
@@ -108,7 +108,7 @@ def compute_ceilings(root: str | Path, split: str | None, progress: Progress) ->
     One image is in memory at a time; pixel counts are all that is kept of a query.
 
     Args:
-        root: the folder that holds the splits.
+        root: the folder that holds the splits, or data in another layout.
         split: name of a split; None: all of them together.
         progress: is called for every query.
 
@@ -117,7 +117,7 @@ def compute_ceilings(root: str | Path, split: str | None, progress: Progress) ->
     """
     grids = list(product(READINGS, GRIDS, FRAMES))
     masks_of: dict[tuple[str, int, str], list[PassedMask]] = {}
-    for sample in _samples(Path(root), split, progress):
+    for sample in _samples(root, split, progress):
         for reading, cells, frame in grids:
             mask = _passed(sample, reading, cells, frame)
             masks_of.setdefault((reading, cells, frame), []).append(mask)
@@ -127,9 +127,11 @@ def compute_ceilings(root: str | Path, split: str | None, progress: Progress) ->
     return ceilings
 
 
-def _samples(root: Path, split: str | None, progress: Progress) -> Iterator[Sample]:
-    names = splits(root) if split is None else [split]
-    data_sets = [ReasonSeg(root, name) for name in names]
+def _samples(root: str | Path, split: str | None, progress: Progress) -> Iterator[Sample]:
+    names = split_names(root) if split is None else [split]
+    data_sets = []
+    for name in names:
+        data_sets.append(open_samples(located(root, name, progress), name))
     total = sum(len(data_set) for data_set in data_sets)
     for done, sample in enumerate(chain.from_iterable(data_sets)):
         progress(done, total, sample.id)

@@ -35,6 +35,11 @@ class Progress(Protocol):
         """
 
 
+def no_progress(done: int, total: int, what: str, left: float | None = None) -> None:
+    """Show nothing."""
+    del done, total, what, left
+
+
 @contextmanager
 def shown() -> Iterator[Progress]:
     """Show the progress, and yield the function that advances it."""

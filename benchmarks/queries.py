@@ -1,11 +1,14 @@
 """Which queries a run evaluates, in a form that every worker process can open for itself."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from ..datasets.reasonseg import ReasonSeg
+from ..datasets.opening import facts_of, located, open_samples
 from ..datasets.scenes.cache import embedded
 from ..harness.errors import UsageError
+from .progress import Progress, no_progress
 from .resolved_suite import ResolvedSuite
 from .suite import Gallery
 
@@ -15,9 +18,9 @@ class Queries:
     """The queries of a run.
 
     Attributes:
-        reader: arguments of `ReasonSeg`. Samples hold images, so a worker is sent these and opens
-            the data itself.
-        root: the folder as the user named it; None for generated scenes.
+        reader: arguments of `open_samples`. Samples hold images, so a worker is sent these and
+            opens the data itself.
+        root: the data as the user named them; None for generated scenes.
         count: how many queries there are.
         timed: how many of them, from the first on, the timed rounds take: whole batches only, since
             a query has another time in a smaller batch. All cases time the same queries.
@@ -26,6 +29,8 @@ class Queries:
             data.
         description: one line for the report.
         warnings: what a reader of the results must know of the data.
+        facts: of the source, where the data were imported from another layout: its layout, source,
+            revision, licence, and how ignored pixels are stored.
     """
 
     reader: dict[str, Any]
@@ -36,13 +41,20 @@ class Queries:
     fingerprint: str
     description: str
     warnings: tuple[str, ...] = ()
+    facts: Mapping[str, str | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, suite: ResolvedSuite) -> "Queries":
-        """Return the queries of a suite. Scenes are generated first if it names no folder.
+    def of(cls, suite: ResolvedSuite, progress: Progress = no_progress) -> "Queries":
+        """Return the queries of a suite.
+
+        Scenes are generated first if it names no data; data in another layout are imported first.
+
+        Args:
+            suite: what is run.
+            progress: is called now and then while data are imported.
 
         Raises:
-            DataError: an annotation cannot be read.
+            DataError: the data are not known, or an annotation cannot be read.
             UsageError: the queries to be timed do not fill a batch of every case.
         """
         data, plan, split = suite.data, suite.plan, suite.split
@@ -53,10 +65,22 @@ class Queries:
             if data.image_px is not None:
                 description += f", of {data.image_px[0]} x {data.image_px[1]} pixels"
         else:
-            root = data.root.resolve()
+            root = located(data.root, split, progress).resolve()
             description = f"{root.name}/{split}"
+        facts = {}
+        listed = facts_of(root)
+        if listed is not None:
+            layout, source = listed
+            facts = {
+                "layout": layout,
+                "source": source.source,
+                "revision": source.revision,
+                "licence": source.licence,
+                "ignored": source.ignored,
+            }
+            description = f"{_name_of(source.source)}/{split}"
         reader = {"root": root, "split": split, "texts": data.texts, "limit": data.limit}
-        samples = ReasonSeg(**reader)
+        samples = open_samples(**reader)
 
         count = len(samples)
         timed = min(plan.timed_queries, count)
@@ -70,13 +94,14 @@ class Queries:
         scored = count if plan.quality_queries is None else min(plan.quality_queries, count)
         return cls(
             reader=reader,
-            root=str(data.root) if data.root else None,
+            root=data.root,
             count=count,
             timed=timed - timed % whole_batches,
             scored=scored,
             fingerprint=samples.fingerprint(),
             description=description,
             warnings=samples.warnings,
+            facts=facts,
         )
 
     def to_keep(self, gallery: Gallery) -> list[int]:
@@ -100,4 +125,12 @@ class Queries:
             "count": self.count,
             "fingerprint": self.fingerprint,
             "description": self.description,
+            **self.facts,
         }
+
+
+def _name_of(source: str) -> str:
+    """Return the short name of a source: what follows ``://``, or the last step of a path."""
+    if "://" in source:
+        return source.partition("://")[2]
+    return Path(source).name

@@ -43,7 +43,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ..harness.paths import EMPTY, user_path
+from ..harness.paths import EMPTY, user_source
 from ..harness.text import is_folder_name, visible
 from ..reports.gate.thresholds import Gate
 from .claim import Claim
@@ -126,14 +126,23 @@ def _given(path: Any) -> Any:
 Name = Annotated[str, AfterValidator(_named)]
 FolderName = Annotated[str, AfterValidator(_name_of_a_folder)]
 Title = Annotated[str, AfterValidator(_on_one_line)]
-UserPath = Annotated[Path, BeforeValidator(_given), AfterValidator(user_path)]
+
+
+def _as_source(source: Any) -> Any:
+    """Return where data come from, as text; a folder may also be given as a `Path`."""
+    return str(source) if isinstance(source, Path) else _given(source)
+
+
+DataSource = Annotated[str, BeforeValidator(_as_source), AfterValidator(user_source)]
 
 
 class Data(Strict):
     """Which queries are evaluated. Without `root`, the package generates scenes."""
 
-    root: UserPath | None = Field(
-        default=None, description="a folder in ReasonSeg's format, holding the split's folder"
+    root: DataSource | None = Field(
+        default=None,
+        description="a folder in ReasonSeg's format, holding the split's folder; or another layout "
+        "of `lisabench list layouts`",
     )
     split: FolderName | None = Field(
         default=None, description="the split evaluated; val, or test for weights that have seen val"

@@ -30,12 +30,22 @@ def is_ignored_region(shape: dict[str, Any]) -> bool:
     return "ignore" in shape["label"].lower()
 
 
+def mask_files(annotation: dict[str, Any], folder: Path) -> list[Path]:
+    """Return the files of masks that an annotation names, relative to a folder."""
+    files = []
+    for shape in annotation["shapes"]:
+        if not is_flag(shape) and shape.get("mask") is not None:
+            files.append(folder / shape["mask"])
+    return files
+
+
 def read_annotation(path: Path) -> dict[str, Any]:
     """Read an annotation in UTF-8, or else in cp1252: some of ReasonSeg's files are in that.
 
     Returns:
-        At least ``text`` (list of str, not empty), ``is_sentence`` (bool) and ``shapes`` (each with
-        ``label`` and ``points`` in pixels); ``meta`` (str to str), where the file has it.
+        At least ``text`` (list of str, not empty), ``is_sentence`` (bool) and ``shapes``; ``meta``
+        (str to str), where the file has it. Each shape has ``label`` and one of these: ``points``
+        in pixels; ``rle``, run lengths as COCO has them; ``mask``, the name of an image file.
 
     Raises:
         DataError: names the file and what is wrong in it.
@@ -147,10 +157,39 @@ def _shape_fault(shape: Any) -> str | None:
         return "has no label; expected a string such as 'target', 'ignore' or 'flag'"
     if is_flag(shape):
         return None
+    # Labelme writes ``"mask": null`` beside the points of a polygon.
+    kinds = [kind for kind in ("points", "rle", "mask") if shape.get(kind) is not None]
+    if len(kinds) > 1:
+        return f"has {' and '.join(kinds)}; expected one of them"
+    if kinds == ["rle"]:
+        return _rle_fault(shape["rle"])
+    if kinds == ["mask"]:
+        reason = file_fault(shape["mask"])
+        return f"has a mask that {reason}" if reason else None
     kind = shape.get("shape_type", "polygon")
     if kind != "polygon":
         return f"has shape_type {kind!r}; expected 'polygon'"
     return _points_fault(shape.get("points"))
+
+
+def _rle_fault(rle: Any) -> str | None:
+    """Return what is wrong in run lengths, as far as it shows before they are decoded."""
+    expected = "expected {size: [height, width], counts: text or a list of integers}, as COCO has"
+    if not isinstance(rle, dict):
+        return f"has an rle that is no object; {expected}"
+    size, counts = rle.get("size"), rle.get("counts")
+    if not isinstance(size, list) or len(size) != 2 or not all(type(px) is int for px in size):
+        return f"has an rle whose size is {size!r}; {expected}"
+    if not isinstance(counts, str) and not isinstance(counts, list):
+        return f"has an rle whose counts are neither text nor a list; {expected}"
+    return None
+
+
+def file_fault(name: Any) -> str | None:
+    """Return what is wrong with the name of a file that an annotation names."""
+    if not isinstance(name, str) or not name or "\0" in name or not _can_be_encoded(name):
+        return f"is {name!r}; expected the name of a file"
+    return None
 
 
 def _points_fault(points: Any) -> str | None:

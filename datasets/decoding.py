@@ -17,7 +17,7 @@ import numpy as np
 from ..harness.contract import Sample
 from ..harness.errors import DataError
 from ..harness.lifeline import START_METHOD, end_with, lifeline
-from .reasonseg import ReasonSeg
+from .samples import Samples
 
 LEAST_AHEAD = 2  # images for each worker, PyTorch's own default
 PLACE_BYTES = 16 << 20  # of an image: over five million pixels; a larger one is sent
@@ -40,7 +40,7 @@ class AheadDecoder:
         block: how many samples are taken in a row, at most. Their images stay until the next block.
     """
 
-    def __init__(self, samples: ReasonSeg, workers: int, batch: int, block: int) -> None:
+    def __init__(self, samples: Samples, workers: int, batch: int, block: int) -> None:
         self._samples = samples
         self._tasks: list[Task] = []  # of the block; the loader reads them at its start
         self._loader: Any = None
@@ -142,7 +142,7 @@ def _end_with(parents_lifeline: Connection, worker: int) -> None:
 class _Images:
     """The images of a data set, as PyTorch's loader asks its workers for them."""
 
-    def __init__(self, samples: ReasonSeg, shared: _SharedImages | None) -> None:
+    def __init__(self, samples: Samples, shared: _SharedImages | None) -> None:
         self._samples = samples
         self._shared = shared
 

@@ -56,6 +56,36 @@ def read_image(path: Path) -> np.ndarray:
     return cv2.cvtColor(pixels_HW3, cv2.COLOR_BGR2RGB)
 
 
+def read_mask(path: Path) -> np.ndarray:
+    """Decode a mask that is an image file, such as a PNG.
+
+    A pixel belongs to the mask where its value is not 0: the index of a palette, a grey value of 1
+    to 16 bits, or any of the colours. Alpha is left out. Unlike an image, a mask is not turned by
+    an EXIF tag.
+
+    Returns:
+        bool [H, W].
+
+    Raises:
+        DataError: the file cannot be read, is not an image, is cut short, or is too large.
+    """
+    encoded = read_bytes(path)
+    if breaks_off(encoded):
+        raise DataError(f"{path}: is damaged (it breaks off before its end); replace the file")
+    _refuse_huge(path, encoded)
+    try:
+        with without_pillows_limit(), Image.open(io.BytesIO(encoded)) as image:
+            has_alpha = image.mode in ("LA", "RGBA")
+            values = np.asarray(image)
+    except Exception as error:  # on broken files Pillow raises anything
+        problem = stand_in(path) or "cannot be decoded as an image; replace the file"
+        raise DataError(f"{path}: {problem}") from error
+    if values.ndim == 2:
+        return values != 0
+    colours_HWC = values[..., :-1] if has_alpha else values
+    return (colours_HWC != 0).any(axis=2)
+
+
 def _refuse_huge(path: Path, encoded: bytes) -> None:
     """Refuse an image of too many pixels by its header, before memory is taken for them.
 

@@ -1,83 +1,30 @@
-"""Reading folders in ReasonSeg's format, and drawing the masks exactly as the original LISA does.
+"""Reading folders in ReasonSeg's format.
 
 ``ROOT/<split>/NAME.jpg`` lies beside ``NAME.json``, which holds the wordings of one query and the
-polygons of its target. Facts about the format: `utils/data_processing.py` of dvlab-research/LISA at
+shapes of its target. Facts about the format: `utils/data_processing.py` of dvlab-research/LISA at
 commit 3cb2d43.
 """
 
 import glob
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple
 
-import numpy as np
-
-from ..harness.contract import IGNORED, Sample
-from ..harness.errors import DataError, UsageError, unknown
-from .annotation import (
-    CP1252,
-    encoding_of,
-    is_flag,
-    is_ignored_region,
-    parse_annotation,
-    read_annotation,
-)
-from .image import digest, image_hash, printable, read_bytes, read_image
-from .raster import draw_polygon
+from ..harness.contract import Sample
+from ..harness.errors import DataError
+from .annotation import CP1252, encoding_of, mask_files, parse_annotation, read_annotation
+from .image import digest, image_hash, printable, read_bytes
+from .samples import AnnotatedImage, Pixels, Samples, check_choices
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 NO_IMAGES = (
     f"holds no images ({', '.join(IMAGE_SUFFIXES)}); expected pairs of NAME.jpg and NAME.json"
 )
 USUAL_SPLITS = ("train", "val", "test")
-TEXTS = ("first", "all")
-
-Pixels = Callable[[], np.ndarray]  # reads an image
-
-
-def draw_mask(annotation: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """Draw the polygons of one annotation.
-
-    Polygons labelled ``flag`` are left out. A label that contains ``ignore`` draws 255, any other
-    draws 1. The largest polygon is drawn first, by the area of its own raster, so that smaller ones
-    lie on top. Of two equally large ones, the one that is listed first lies on top.
-
-    Args:
-        annotation: as `read_annotation` returns it; points in pixels, (x, y), origin at the image's
-            top left corner.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-
-    Returns:
-        uint8 [H, W]: 0 background, 1 target, 255 ignored.
-    """
-    rasters, values, areas = [], [], []
-    for shape in annotation["shapes"]:
-        if not is_flag(shape):
-            raster_HW = _raster(shape, height, width)
-            rasters.append(raster_HW)
-            areas.append(np.count_nonzero(raster_HW))
-            values.append(IGNORED if is_ignored_region(shape) else 1)
-    smallest_first = np.argsort(areas, kind="stable")
-    mask_HW = np.zeros((height, width), np.uint8)
-    # Reversed, the stable order also puts the later of two equally large ones first.
-    for i in smallest_first[::-1]:
-        mask_HW[rasters[i]] = values[i]
-    return mask_HW
-
-
-def _raster(shape: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """Return the raster of one polygon, bool [H, W]."""
-    # As in the original, the cast to integers truncates towards zero.
-    points = np.array(shape["points"], dtype=np.float64).astype(np.int32)
-    canvas_HW = np.zeros((height, width), np.uint8)
-    draw_polygon(canvas_HW, points, 1)
-    return canvas_HW.view(bool)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -168,35 +115,10 @@ class _QueryFile(NamedTuple):
         return stem if self.number is None else f"{stem}#{self.number}"
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """An image file and its annotation: what the lazy parts of a sample read from."""
+class ReasonSeg(Samples):
+    """The queries of one split of a folder of pairs, in the order of their file names.
 
-    path: Path
-    annotation: dict[str, Any]
-    read: Pixels | None = None  # in place of reading the file
-
-    @cached_property
-    def pixels(self) -> np.ndarray:
-        return read_image(self.path) if self.read is None else self.read()
-
-    def image(self) -> np.ndarray:
-        return self.pixels
-
-    def target(self) -> np.ndarray:
-        height, width = self.pixels.shape[:2]
-        return draw_mask(self.annotation, height, width)
-
-    def identity(self) -> str:
-        return image_hash(self.path)
-
-
-class ReasonSeg(Sequence[Sample]):
-    """The queries of one split, in the order of their file names.
-
-    It holds file names only. Each access makes a new sample, which reads its JSON then and its
-    pixels when they are needed, so that going through a split takes constant memory. Only what
-    `read_ahead` has read is kept.
+    It holds file names only.
     """
 
     def __init__(
@@ -216,10 +138,8 @@ class ReasonSeg(Sequence[Sample]):
             DataError: the folder or the split is missing or empty, an image lacks its JSON, or a
                 JSON lacks its image.
         """
-        if texts not in TEXTS:
-            raise unknown("choice of texts", texts, TEXTS)
-        if limit is not None and limit < 1:
-            raise UsageError(f"limit is {limit}; expected a number of queries from 1 on")
+        super().__init__()
+        check_choices(texts, limit)
         images = _paired_images(split_folder(Path(root), split))
         if texts == "first":
             query_files = [_QueryFile(image, None) for image in images][:limit]
@@ -227,77 +147,24 @@ class ReasonSeg(Sequence[Sample]):
             # This reads each annotation; with a limit, only those that are needed.
             query_files = list(islice(_every_wording(images), limit))
         self._query_files = query_files
-        self._kept: list[Sample] = []
-        # What a reader of results must know of the data; known when `fingerprint` has read it.
-        self.warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self._query_files)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        """Return one sample or several, whose annotations are read now.
-
-        Raises:
-            DataError: a JSON is broken; names the file and the reason.
-        """
-        positions = range(len(self))[index]
-        if isinstance(positions, range):
-            return [self._sample(position) for position in positions]
-        return self._sample(positions)
-
-    def _sample(self, position: int) -> Sample:
-        if position < len(self._kept):
-            return self._kept[position]
-        return _read_sample(self._query_files[position])
-
-    def with_pixels(self, position: int, read: Pixels) -> Sample:
-        """Return a sample whose image is not read from its file.
-
-        Args:
-            position: of the query.
-            read: returns its image, uint8 [H, W, 3], RGB, such as one that another process decoded.
-
-        Raises:
-            DataError: the JSON is broken.
-        """
-        return _read_sample(self._query_files[position], read)
-
-    def read_ahead(self, at_most_bytes: int, at_most_queries: int | None = None) -> None:
-        """Read the first queries whole and keep them: as many as fit into so many bytes.
-
-        Args:
-            at_most_bytes: limit of pixels and targets together.
-            at_most_queries: how many queries will be needed; None: all.
-
-        Raises:
-            DataError: one of them is broken.
-        """
-        kept: list[Sample] = []
-        bytes_left = at_most_bytes
-        for sample in islice(self, at_most_queries):
-            bytes_left -= sample.image.nbytes + sample.target_HW.nbytes
-            if bytes_left < 0:
-                break
-            _ = sample.image_id
-            kept.append(sample)
-        self._kept = kept
+    def _read(self, position: int, read: Pixels | None = None) -> Sample:
+        query_file = self._query_files[position]
+        annotation_path = query_file.annotation
+        annotated = AnnotatedImage(
+            image=query_file.image,
+            annotation=read_annotation(annotation_path),
+            folder=annotation_path.parent,
+            place=str(annotation_path),
+            identity=partial(image_hash, query_file.image),
+            read=read,
+        )
+        return annotated.sample(query_file.id, query_file.number or 0)
 
     def fingerprint(self) -> str:
-        """Return a digest of all that the queries are made of.
-
-        These are ids, texts, and the bytes of all files. Each file is read once, in constant
-        memory, and each annotation is checked.
-
-        Returns:
-            16 hexadecimal digits.
-
-        Raises:
-            DataError: a file cannot be read, or a JSON is broken.
-        """
         total = hashlib.sha256()
         self.warnings = ()
         in_cp1252 = []
@@ -305,13 +172,15 @@ class ReasonSeg(Sequence[Sample]):
         for image, query_files in groupby(self._query_files, key=lambda query: query.image):
             annotation_path = image.with_suffix(".json")
             encoded = read_bytes(annotation_path)
-            texts = parse_annotation(annotation_path, encoded)["text"]
+            annotation = parse_annotation(annotation_path, encoded)
             if encoding_of(encoded) == CP1252:
                 in_cp1252.append(annotation_path.name)
             total.update(hashlib.sha256(encoded).digest())
             total.update(digest(image))
+            for mask in mask_files(annotation, annotation_path.parent):
+                total.update(digest(mask))
             for query_file in query_files:
-                text = texts[query_file.number or 0]
+                text = annotation["text"][query_file.number or 0]
                 total.update(json.dumps([query_file.id, text]).encode())
         if in_cp1252:
             warning = (
@@ -353,19 +222,3 @@ def _every_wording(images: list[Path]) -> Iterator[_QueryFile]:
         annotation = read_annotation(image.with_suffix(".json"))
         for number in range(len(annotation["text"])):
             yield _QueryFile(image, number)
-
-
-def _read_sample(query_file: _QueryFile, read: Pixels | None = None) -> Sample:
-    annotation = read_annotation(query_file.annotation)
-    pair = _Pair(query_file.image, annotation, read)
-    form = "sentence" if annotation["is_sentence"] else "phrase"
-    return Sample(
-        id=query_file.id,
-        query=annotation["text"][query_file.number or 0],
-        is_sentence=annotation["is_sentence"],
-        source=query_file.image,
-        pixels=pair.image,
-        annotation=pair.target,
-        identity=pair.identity,
-        tags={**annotation.get("meta", {}), "form": form},
-    )

@@ -12,16 +12,12 @@ from ..harness.contract import IGNORED
 from ..harness.errors import DataError
 from ..harness.image_size import size_fault
 from .annotation import CP1252, encoding_of, is_flag, is_ignored_region, read_annotation
+from .drawing import draw_mask
 from .image import printable, read_bytes, read_image, without_pillows_limit
-from .reasonseg import (
-    NO_IMAGES,
-    annotation_files,
-    draw_mask,
-    image_files,
-    lacks_image,
-    split_folder,
-    splits,
-)
+from .layouts.importing import Progress
+from .layouts.listing import is_listing, lines_of, parse_line, split_file
+from .opening import located, split_names
+from .reasonseg import NO_IMAGES, annotation_files, image_files, lacks_image, split_folder
 
 READ_AS_CP1252 = "is not UTF-8 and was read as cp1252; save it as UTF-8 if this is not its text"
 
@@ -44,28 +40,67 @@ class Problem:
         return f"{printable(self.path)}: {self.reason}"
 
 
-def verify(root: str | Path, split: str | None = None) -> list[Problem]:
+def verify(
+    source: str | Path, split: str | None = None, progress: Progress = lambda *_: None
+) -> list[Problem]:
     """List every problem of a data folder.
 
     Points outside the image, empty targets and ignored regions are legal: ReasonSeg has them.
 
     Args:
-        root: the folder that holds the splits.
+        source: the folder that holds the splits; or data in another layout, which are imported
+            first.
         split: the one to check; None: all of them.
+        progress: is called now and then while data are imported.
 
     Returns:
         The problems, sorted by file; empty if the folder is sound.
 
     Raises:
-        DataError: there is no such folder, or no such split.
+        DataError: there is no such folder, or no such split; or data in another layout are broken,
+            so that they cannot be imported.
     """
-    root = Path(root)
-    names = [split] if split else splits(root)
-    folders = [split_folder(root, name) for name in names]
+    names = [split] if split else split_names(source)
     problems: list[Problem] = []
-    for folder in folders:
-        problems += _split_problems(folder)
+    for name in names:
+        root = located(source, name, progress)
+        if is_listing(root):
+            problems += _listing_problems(root, split_file(root, name))
+        else:
+            problems += _split_problems(split_folder(root, name))
     return sorted(problems, key=lambda problem: problem.path)
+
+
+def _listing_problems(root: Path, path: Path) -> Iterator[Problem]:
+    """Yield the problems of a split of a listing; a picture's own ones once."""
+    sizes: dict[Path, tuple[int, int] | None] = {}  # height and width; None: it cannot be read
+    lines: dict[str, int] = {}  # number of the line with each id
+    for line, content in lines_of(path):
+        try:
+            annotation = parse_line(path, line.number, content)
+        except DataError as error:
+            yield Problem(path, str(error).removeprefix(f"{path}, "))
+            continue
+        place = f"line {line.number}: "
+        first = lines.setdefault(annotation["id"], line.number)
+        if first != line.number:
+            yield Problem(path, f"{place}has the same id as line {first}, {annotation['id']!r}")
+        image = root / annotation["image"]
+        if image not in sizes:
+            pixels_HW3, reasons = _image_faults(image)
+            sizes[image] = (
+                None if pixels_HW3 is None else (pixels_HW3.shape[0], pixels_HW3.shape[1])
+            )
+            for reason in reasons:
+                yield Problem(image, reason)
+        for reason in _shape_faults(annotation, image.name):
+            yield Problem(path, place + reason)
+        size = sizes[image]
+        if size is not None:
+            for reason in _mask_faults(annotation, *size, root):
+                yield Problem(path, place + reason)
+    if not lines:
+        yield Problem(path, "holds no query that can be read; write the folder again")
 
 
 def _split_problems(folder: Path) -> Iterator[Problem]:
@@ -89,13 +124,9 @@ def _split_problems(folder: Path) -> Iterator[Problem]:
 
 def _pair_problems(image_path: Path) -> Iterator[Problem]:
     """Yield the problems of an image, of its annotation, and of the two together."""
-    pixels_HW3, reason = _read_image(image_path)
-    if reason:
+    pixels_HW3, reasons = _image_faults(image_path)
+    for reason in reasons:
         yield Problem(image_path, reason)
-    if pixels_HW3 is not None:
-        reason = size_fault(*pixels_HW3.shape[:2])
-        if reason:
-            yield Problem(image_path, reason)
     json_path = image_path.with_suffix(".json")
     if not json_path.is_file():
         yield Problem(image_path, f"has no annotation; expected {json_path.name} beside it")
@@ -109,8 +140,16 @@ def _pair_problems(image_path: Path) -> Iterator[Problem]:
     for reason in _shape_faults(annotation, image_path.name):
         yield Problem(json_path, reason)
     if pixels_HW3 is not None:
-        for reason in _mask_faults(annotation, *pixels_HW3.shape[:2]):
+        height, width = pixels_HW3.shape[:2]
+        for reason in _mask_faults(annotation, height, width, json_path.parent):
             yield Problem(json_path, reason)
+
+
+def _image_faults(path: Path) -> tuple[np.ndarray | None, list[str]]:
+    """Return the pixels, if they can be read, and all that is wrong with an image."""
+    pixels_HW3, reason = _read_image(path)
+    reasons = [reason, size_fault(*pixels_HW3.shape[:2]) if pixels_HW3 is not None else None]
+    return pixels_HW3, [reason for reason in reasons if reason]
 
 
 def _read_image(path: Path) -> tuple[np.ndarray | None, str | None]:
@@ -148,24 +187,37 @@ def _shape_faults(annotation: dict[str, Any], image_name: str) -> Iterator[str]:
     for number, shape in enumerate(annotation["shapes"]):
         if is_flag(shape):
             continue
-        if len(shape["points"]) < 3:
-            yield f"shapes[{number}] has {len(shape['points'])} points; a polygon needs three"
+        points = shape.get("points")
+        if points is not None and len(points) < 3:
+            yield f"shapes[{number}] has {len(points)} points; a polygon needs three"
         if shape.get("image_name", image_name) != image_name:
             named = shape["image_name"]
             yield f"shapes[{number}] names the image {named!r}; expected {image_name!r}"
 
 
-def _mask_faults(annotation: dict[str, Any], height: int, width: int) -> Iterator[str]:
-    has_target_polygon = False
+def _mask_faults(
+    annotation: dict[str, Any], height: int, width: int, folder: Path
+) -> Iterator[str]:
+    has_target, can_be_drawn = False, True
     for number, shape in enumerate(annotation["shapes"]):
         if is_flag(shape):
             continue
         if not is_ignored_region(shape):
-            has_target_polygon = True
-        if not draw_mask({"shapes": [shape]}, height, width).any():
+            has_target = True
+        try:
+            is_empty = not draw_mask({"shapes": [shape]}, height, width, folder).any()
+        except DataError as error:
+            can_be_drawn = False
+            yield f"shapes[{number}]{str(error).removeprefix('shapes[0]')}"
+            continue
+        if is_empty and shape.get("points") is None:
+            yield f"shapes[{number}] is a mask without any pixel"
+        elif is_empty:
             yield f"shapes[{number}] lies wholly outside the image of {width} x {height} pixels"
-    mask_HW = draw_mask(annotation, height, width)
+    if not can_be_drawn:
+        return
+    mask_HW = draw_mask(annotation, height, width, folder)
     if (mask_HW == IGNORED).all():
         yield "every pixel is ignored"
-    elif has_target_polygon and not (mask_HW == 1).any():
-        yield "has a target polygon, but ignored regions or the frame leave no pixel of it"
+    elif has_target and not (mask_HW == 1).any():
+        yield "has a target shape, but ignored regions or the frame leave no pixel of it"

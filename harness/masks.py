@@ -33,6 +33,10 @@ class KeptMasks:
         return self.of_all or sample_id in self.ids
 
 
+class _DamagedError(ValueError):
+    """What is wrong with run lengths."""
+
+
 ALL_MASKS = KeptMasks(of_all=True)
 NO_MASK = KeptMasks()
 
@@ -63,11 +67,36 @@ def decode(rle: dict[str, Any]) -> np.ndarray:
     Raises:
         DataError: the counts are neither, or do not fill the mask exactly.
     """
-    height, width = _size(rle)
-    counts = rle.get("counts")
-    if isinstance(counts, str):
-        return _filled(_from_text(counts), height, width, "F")
-    return _filled(_from_list(counts), height, width, "C")
+    try:
+        height, width = _size(rle)
+        counts = rle.get("counts")
+        if isinstance(counts, str):
+            return _filled(_from_text(counts), height, width, "F")
+        return _filled(_from_list(counts), height, width, "C")
+    except _DamagedError as error:
+        raise DataError(f"mask_rle: {error}; the record is damaged") from error
+
+
+def decode_coco(rle: dict[str, Any]) -> np.ndarray:
+    """Return the mask of an annotation in COCO's form.
+
+    Args:
+        rle: ``{"size": [H, W], "counts": ...}`` with counts as text, or as a list of integers. Both
+            go column by column.
+
+    Returns:
+        bool [H, W].
+
+    Raises:
+        DataError: the counts are neither, or do not fill the mask exactly.
+    """
+    try:
+        height, width = _size(rle)
+        counts = rle.get("counts")
+        runs = _from_text(counts) if isinstance(counts, str) else _from_list(counts)
+        return _filled(runs, height, width, "F")
+    except _DamagedError as error:
+        raise DataError(f"rle: {error}") from error
 
 
 def pack(mask_HW: np.ndarray) -> dict[str, Any]:
@@ -93,13 +122,13 @@ def unpack(packed: dict[str, Any]) -> np.ndarray:
     Raises:
         DataError: the text is not one that `pack` has made.
     """
-    height, width = _size(packed)
     try:
+        height, width = _size(packed)
         runs = zlib.decompress(base64.b64decode(packed["packed"], validate=True))
         counts = np.frombuffer(runs, dtype="<u4")
+        return _filled(counts.astype(np.int64), height, width, "C")
     except (ValueError, zlib.error) as error:
         raise DataError(f"a packed mask cannot be read ({error}); the file is damaged") from error
-    return _filled(counts.astype(np.int64), height, width, "C")
 
 
 def overlap(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
@@ -136,7 +165,7 @@ def _filled(counts: np.ndarray, height: int, width: int, order: Literal["C", "F"
     # Every count is checked before the sum, which can then not overflow.
     fits = bool(((counts >= 0) & (counts <= pixels)).all())
     if not fits or counts.sum() != pixels:
-        raise _damaged(f"its runs do not add up to the pixels of a mask of {height} x {width}")
+        raise _DamagedError(f"its runs do not add up to the pixels of a mask of {height} x {width}")
     is_one = np.arange(counts.size) % 2 == 1
     return np.repeat(is_one, counts).reshape((height, width), order=order)
 
@@ -167,15 +196,15 @@ def _from_text(text: str) -> np.ndarray:
     are_coco = (characters >= FIRST_CHARACTER) & (characters <= LAST_CHARACTER)
     groups = characters.astype(np.int64) - FIRST_CHARACTER
     if not are_coco.all():
-        raise _damaged("its counts hold a character that COCO does not use")
+        raise _DamagedError("its counts hold a character that COCO does not use")
     is_last = groups & CONTINUES == 0
     if not is_last.any() or not is_last[-1]:
-        raise _damaged("its counts end within a number")
+        raise _DamagedError("its counts end within a number")
     ends = np.flatnonzero(is_last)
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
     if lengths.max() > LONGEST_GROUP:
-        raise _damaged(f"its counts hold a number of more than {LONGEST_GROUP} characters")
+        raise _DamagedError(f"its counts hold a number of more than {LONGEST_GROUP} characters")
     places = np.arange(groups.size) - np.repeat(starts, lengths)
     numbers = np.add.reduceat((groups & 0x1F) << (BITS * places), starts)
     # Two's complement: the highest bit of a number's last group is its sign.
@@ -190,21 +219,21 @@ def _from_text(text: str) -> np.ndarray:
 def _from_list(counts: Any) -> np.ndarray:
     """Return the run lengths, int64, of an older record."""
     if not isinstance(counts, list) or not _are_integers(counts):
-        raise _damaged("its counts are neither text nor a list of integers")
+        raise _DamagedError("its counts are neither text nor a list of integers")
     try:
         return np.array(counts, dtype=np.int64)
     except OverflowError as error:
-        raise _damaged("its counts hold a number that is too large") from error
+        raise _DamagedError("its counts hold a number that is too large") from error
 
 
 def _size(rle: Any) -> tuple[int, int]:
     """Return height and width."""
     size = rle.get("size") if isinstance(rle, dict) else None
     if not isinstance(size, list | tuple) or len(size) != 2 or not _are_integers(size):
-        raise _damaged(f"its size is {size!r}, not height and width")
+        raise _DamagedError(f"its size is {size!r}, not height and width")
     height, width = size
     if min(height, width) < 0:
-        raise _damaged(f"its size is {size!r}, not height and width")
+        raise _DamagedError(f"its size is {size!r}, not height and width")
     return height, width
 
 
@@ -214,7 +243,3 @@ def _are_integers(values: Sequence[Any]) -> bool:
     It goes by the type, since True is an `int` in Python.
     """
     return all(type(value) is int for value in values)
-
-
-def _damaged(why: str) -> DataError:
-    return DataError(f"mask_rle: {why}; the record is damaged")

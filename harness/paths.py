@@ -34,6 +34,15 @@ def user_path(path: str | Path) -> Path:
         return Path(path)
 
 
+def user_source(source: str) -> str:
+    """Return where data come from, as users write it: a path, or an address with ``://``.
+
+    Raises:
+        UsageError: see `user_path`.
+    """
+    return source if "://" in source else str(user_path(source))
+
+
 def missing(kind: str, path: Path) -> str:
     """Return what to say of a path that is not there: with the nearest name in its folder.
 

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from lisabench.datasets.drawing import draw_mask
 from lisabench.datasets.image import breaks_off
-from lisabench.datasets.reasonseg import ReasonSeg, draw_mask
+from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.generator import make, scene
 from lisabench.harness import masks
 from lisabench.harness.clock import HostClock

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...datasets.decoding import AheadDecoder
-from ...datasets.reasonseg import ReasonSeg
+from ...datasets.opening import open_samples
 from ...harness import environment, measure, noise, passes, tracing
 from ...harness.clock import Clock, HostClock, VirtualClock, clock_for
 from ...harness.contract import STAGES, Paper, Prediction, Sample
@@ -50,7 +50,7 @@ class CaseWorker:
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         weights_hash.remember(settings.hashed_weights)
-        self.samples = ReasonSeg(**settings.data)
+        self.samples = open_samples(**settings.data)
         self.adapter: Any = None
         self.device = "cpu"
         # The same over all blocks, since it adds up the load that it sees in short ones.

@@ -77,7 +77,8 @@ def show_plan(request: Request) -> None:
             "--dry-run shows a new run, and --resume goes on with one: leave out either"
         )
     suite = _suite_of(request)
-    queries = Queries.of(suite)
+    with shown() as progress:
+        queries = Queries.of(suite, progress)
     terminal.say(announcement(suite, queries, workload_of(suite, queries)))
 
 
@@ -96,7 +97,7 @@ def measure(request: Request) -> Session:
     # Before the queries: its server imports torch for seconds while they are generated or read.
     pool = pool_of(suite)
     with shown() as progress:
-        queries = Queries.of(suite)
+        queries = Queries.of(suite, progress)
         session = Session(
             suite, queries, folder, progress, _same_command(request), deadline_s, pool
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...datasets.reasonseg import ReasonSeg
+from ...datasets.opening import open_samples
 from ...harness import environment, measure, noise, roofline
 from ...harness.measure import Failure
 from ...harness.records.gallery import THUMBNAIL_PX, as_webp
@@ -27,7 +27,7 @@ class DataWorker:
     """What the session may call in the data process."""
 
     def __init__(self, data: DataReader) -> None:
-        self.samples = ReasonSeg(**data)
+        self.samples = open_samples(**data)
 
     def describe_machine(self) -> Machine:
         """Return the machine, its conditions, and the versions of the software."""

@@ -17,7 +17,7 @@ from ...models import registry
 from ...models.checkpoints.weights_hash import HashedWeights
 
 Line = dict[str, Any]
-DataReader = Mapping[str, Any]  # arguments of `ReasonSeg`
+DataReader = Mapping[str, Any]  # arguments of `open_samples`
 
 
 @dataclass(frozen=True)

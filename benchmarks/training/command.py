@@ -4,13 +4,14 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any, cast
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-from ...datasets.reasonseg import ReasonSeg
+from ...datasets.samples import Samples
 from ...harness import environment, terminal
 from ...harness.errors import UsageError
 from ...harness.memory import cap_gpu, card_bytes, meter_for
@@ -37,7 +38,7 @@ from ...models.training.trainable import make_trainable, trained_by_part
 from ...reports.training.page import write_training_report
 from ...reports.training.summary import summarise_training
 from ...reports.training.terminal import outcome
-from ..progress import Progress, shown
+from ..progress import Progress, no_progress, shown
 from .checkpoints import BEST, Checkpoints
 from .journal import TrainingJournal
 from .options import TrainingOptions
@@ -46,7 +47,7 @@ from .trainer import Trainer
 
 # What Accelerate calls our precisions.
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-Samples = tuple[ReasonSeg, ReasonSeg]  # the training split and the validation split
+Splits = tuple[Samples, Samples]  # the training split and the validation split
 EVALUATION_SPLITS = (
     "val",
     "test",
@@ -107,7 +108,7 @@ def carry_out(given: Mapping[str, Any]) -> None:
         terminal.say(f"next: {_next_command(setup, summary.best_epoch)}")
         terminal.say(report)
     else:
-        _train(setup, accelerator, samples, journal, _no_progress)
+        _train(setup, accelerator, samples, journal, no_progress)
 
 
 def _refuse_several_processes(device: str) -> None:
@@ -135,7 +136,7 @@ def _next_command(setup: Setup, best_epoch: int | None) -> str:
     return f"lisabench segment IMAGE QUERY --set {weights} --out mask.png"
 
 
-def _check_lengths(setup: Setup, samples: Samples, device: str) -> None:
+def _check_lengths(setup: Setup, samples: Splits, device: str) -> None:
     """Check that every query fits the model's context, before anything is built or written.
 
     Raises:
@@ -174,7 +175,7 @@ def _accelerator(setup: Setup, device: str) -> Accelerator:
 
 
 def _manifest(
-    setup: Setup, accelerator: Accelerator, samples: Samples, memory: MemoryBeforeBuild
+    setup: Setup, accelerator: Accelerator, samples: Splits, memory: MemoryBeforeBuild
 ) -> TrainingManifest:
     """Return the manifest as it is before anything is trained."""
     data = {}
@@ -250,7 +251,7 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
 def _train(
     setup: Setup,
     accelerator: Accelerator,
-    samples: Samples,
+    samples: Splits,
     journal: TrainingJournal,
     progress: Progress,
 ) -> None:
@@ -278,10 +279,6 @@ def _train(
     trainer.run(_teacher(setup))
     if accelerator.is_main_process:
         journal.conclude("complete")
-
-
-def _no_progress(done: int, total: int, what: str, left: float | None = None) -> None:
-    """Show nothing: of several processes, only the main one shows progress."""
 
 
 def _print_trained(counts: Mapping[str, int]) -> None:
@@ -332,7 +329,7 @@ def _origin(setup: Setup) -> Origin:
     options = setup.options
     data = f"generated scenes, split {options.split}"
     if options.data:
-        data = f"{options.data.name}/{options.split}"
+        data = f"{Path(options.data).name}/{options.split}"
     start = "random weights" if setup.case.weights == RANDOM else setup.case.weights
     description = (
         f"trained by the recipe {options.recipe} from {start} on {data}, seed {options.seed}"

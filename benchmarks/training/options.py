@@ -53,11 +53,11 @@ class TrainingOptions:
     ] = None
 
     data: Annotated[
-        Path | None,
+        str | None,
         Option(
             "--data",
             "--data_dir",
-            help="A folder in ReasonSeg's format. Default: synthetic scenes.",
+            help="A folder in ReasonSeg's format, or another layout. Default: synthetic scenes.",
         ),
     ] = None
     split: Annotated[str, Option("--split", "--train_split", help="The split to train on.")] = (

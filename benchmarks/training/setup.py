@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...datasets.reasonseg import ReasonSeg
+from ...datasets.opening import located, open_samples
+from ...datasets.samples import Samples
 from ...datasets.scenes.cache import embedded
 from ...harness.errors import DataError, UsageError, unknown, validation_problems
 from ...harness.input_file import read_text
-from ...harness.paths import user_path
+from ...harness.paths import user_path, user_source
 from ...harness.records.training import TrainingSetup
 from ...harness.yaml_file import read_yaml
 from ...models.lisa.config import LisaConfig
@@ -28,6 +29,7 @@ from ...models.training.recipes import (
     LossWeights,
     Recipe,
 )
+from ..progress import shown
 from .options import TrainingOptions
 
 # How many synthetic scenes are generated if no number and no data are given.
@@ -92,18 +94,20 @@ class Setup:
             del configuration["options"][name]
         return configuration
 
-    def train_samples(self) -> ReasonSeg:
+    def train_samples(self) -> Samples:
         """Return the split to train on."""
         return self._samples(self.options.split, self.options.max_train_samples, TRAIN_SCENES)
 
-    def val_samples(self) -> ReasonSeg:
+    def val_samples(self) -> Samples:
         """Return the split to evaluate on."""
         return self._samples(self.options.val_split, self.options.max_val_samples, VAL_SCENES)
 
-    def _samples(self, split: str, limit: int | None, default_scenes: int) -> ReasonSeg:
+    def _samples(self, split: str, limit: int | None, default_scenes: int) -> Samples:
         if self.options.data:
-            return ReasonSeg(self.options.data, split, limit=limit)
-        return ReasonSeg(embedded(split, limit or default_scenes, 0), split)
+            with shown() as progress:
+                root = located(self.options.data, split, progress)
+            return open_samples(root, split, limit=limit)
+        return open_samples(embedded(split, limit or default_scenes, 0), split)
 
 
 def resolve_setup(given: Mapping[str, Any]) -> Setup:
@@ -178,7 +182,9 @@ def _checked_options(given: Mapping[str, Any]) -> TrainingOptions:
     for kind, value, allowed in choices:
         if value not in allowed:
             raise unknown(kind, value, [name for name in allowed if name])
-    paths = {}
+    paths: dict[str, Any] = {}
+    if options.data is not None:
+        paths["data"] = user_source(options.data)
     for name, value in vars(options).items():
         if isinstance(value, Path):
             paths[name] = user_path(value)
@@ -305,7 +311,7 @@ def refuse_random_bridge(options: TrainingOptions, case: LisaConfig, recipe: Rec
         )
 
 
-def check_targets(samples: ReasonSeg) -> None:
+def check_targets(samples: Samples) -> None:
     """Check that there is something to learn.
 
     Raises:

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-from ...datasets.reasonseg import ReasonSeg
+from ...datasets.samples import Samples
 from ...harness.clock import clock_for
 from ...harness.errors import RunFailed
 from ...harness.lifeline import START_METHOD
@@ -62,7 +62,7 @@ class Trainer:
         setup: Setup,
         accelerator: Accelerator,
         lisa: Lisa,
-        samples: tuple[ReasonSeg, ReasonSeg],
+        samples: tuple[Samples, Samples],
         journal: TrainingJournal,
         checkpoints: Checkpoints,
         progress: Progress,
@@ -331,7 +331,7 @@ class Trainer:
 class _Examples:
     """The examples of a split by number, as `DataLoader` reads a data set."""
 
-    def __init__(self, samples: ReasonSeg, reader: ExampleReader) -> None:
+    def __init__(self, samples: Samples, reader: ExampleReader) -> None:
         self._samples = samples
         self._reader = reader
 

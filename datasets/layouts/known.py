@@ -61,12 +61,20 @@ def layout_of(source: str) -> Layout | None:
     return None
 
 
-def layouts_shown() -> str:
-    """Return all layouts with what a source in each looks like, for a message."""
-    shown = [f"{known.name}: {known.looks_like}" for known in LAYOUTS]
+def looks() -> dict[str, str]:
+    """Return what data in each layout look like, by the layout's name.
+
+    The first two need no import.
+    """
+    descriptions = {
+        "reasonseg": "a folder ROOT with ROOT/val/x.jpg beside x.json",
+        "listing": "a folder that `lisabench data import` has written",
+    }
+    for known in LAYOUTS:
+        descriptions[known.name] = known.looks_like
     for entry_point in entry_points(group=GROUP):
-        shown.append(f"{entry_point.name}: of another package")
-    return "; ".join(shown)
+        descriptions[entry_point.name] = f"the layout of another package, {entry_point.value}"
+    return descriptions
 
 
 def _loaded(entry_point: EntryPoint) -> Finder:

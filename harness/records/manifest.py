@@ -232,9 +232,15 @@ class RunData:
         count: number of queries.
         fingerprint: digest of all images, queries and targets.
         description: where they come from.
-        root: folder of the data; None for generated scenes.
+        root: the data as the user named them; None for generated scenes.
         texts: ``first`` or ``all`` wordings of a query.
         limit: only the first so many queries; None for all.
+        layout: the layout that the data were imported from, such as ``refcoco``; None for a folder
+            of pairs, for generated scenes, and in older runs. The same holds for what follows.
+        source: where the imported data come from.
+        revision: of the source; None where it has none.
+        licence: as the source states it; None where it states none.
+        ignored: how the source stores pixels that no score counts.
     """
 
     split: str
@@ -244,6 +250,11 @@ class RunData:
     root: str | None = None
     texts: str = "first"
     limit: NotNegative | None = None
+    layout: str | None = None
+    source: str | None = None
+    revision: str | None = None
+    licence: str | None = None
+    ignored: str | None = None
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,6 @@ def test_images_that_are_too_large_for_their_place_are_sent(samples, monkeypatch
 def test_a_sample_with_other_pixels_reads_no_image_file(samples, monkeypatch):
     image_HW3 = samples[0].image
     sample = samples.with_pixels(0, lambda: image_HW3)
-    monkeypatch.setattr("lisabench.datasets.reasonseg.read_image", None)
+    monkeypatch.setattr("lisabench.datasets.samples.read_image", None)
     assert sample.image is image_HW3
     assert sample.target_HW.shape == image_HW3.shape[:2]

@@ -7,7 +7,7 @@ import pytest
 from places import GOLDENS
 
 from lisabench.datasets.annotation import read_annotation
-from lisabench.datasets.reasonseg import draw_mask
+from lisabench.datasets.drawing import draw_mask
 from lisabench.harness.metrics import count, iou, scores
 
 pytestmark = pytest.mark.no_clock

@@ -13,10 +13,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from lisabench.datasets import reasonseg
+from lisabench.datasets import samples
+from lisabench.datasets.drawing import draw_mask
 from lisabench.datasets.image import breaks_off, read_image
 from lisabench.datasets.raster import draw_polygon
-from lisabench.datasets.reasonseg import ReasonSeg, draw_mask
+from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.verify import verify
 from lisabench.harness.errors import DataError, UsageError
 
@@ -518,9 +519,9 @@ def test_queries_are_read_ahead_as_far_as_they_fit_and_then_not_read_again(tmp_p
         write(tmp_path / "val", name, annotation(shape(SQUARE)))
     read, drawn = [], []
     monkeypatch.setattr(
-        reasonseg, "read_image", lambda path: read.append(path.stem) or read_image(path)
+        samples, "read_image", lambda path: read.append(path.stem) or read_image(path)
     )
-    monkeypatch.setattr(reasonseg, "draw_mask", lambda *of: drawn.append(of) or draw_mask(*of))
+    monkeypatch.setattr(samples, "draw_mask", lambda *of: drawn.append(of) or draw_mask(*of))
     data, picture_bytes = ReasonSeg(tmp_path), 12 * 16 * 4
     for _ in range(2):  # a second time changes nothing
         data.read_ahead(2 * picture_bytes + 1)

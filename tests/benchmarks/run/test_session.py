@@ -22,7 +22,7 @@ from lisabench.benchmarks.run import worker_pool
 from lisabench.benchmarks.run.case_worker import CaseWorker
 from lisabench.benchmarks.run.session import Session
 from lisabench.benchmarks.run.worker_messages import WorkerSettings
-from lisabench.datasets import reasonseg
+from lisabench.datasets import reasonseg, samples
 from lisabench.harness.contract import STAGES
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
 from lisabench.harness.records.journal import read_lines, writing
@@ -90,18 +90,22 @@ def test_a_timed_process_reads_and_draws_each_query_once_and_none_between_querie
     data_root, monkeypatch
 ):
     done = []
-    for part in ("read_annotation", "read_image", "image_hash", "draw_mask"):
-        whole = getattr(reasonseg, part)
+    parts = {
+        "read_annotation": reasonseg,
+        "read_image": samples,
+        "image_hash": reasonseg,
+        "draw_mask": samples,
+    }
+    for part, module in parts.items():
+        whole = getattr(module, part)
         monkeypatch.setattr(
-            reasonseg, part, lambda *of, part=part, whole=whole: done.append(part) or whole(*of)
+            module, part, lambda *of, part=part, whole=whole: done.append(part) or whole(*of)
         )
     worker = CaseWorker(
         WorkerSettings("fake", FakeCase(clock="virtual"), {"root": data_root, "split": "val"})
     )
     worker.build()
-    assert Counter(done) == dict.fromkeys(
-        ("read_annotation", "read_image", "image_hash", "draw_mask"), 6
-    )
+    assert Counter(done) == dict.fromkeys(parts, 6)
     worker.warm_up(8)
     rows = [row for block in (range(4), range(4, 6)) for row in worker.measure_block(block)]
     assert [row["status"] for row in rows] == ["ok"] * 6
