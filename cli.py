@@ -116,9 +116,7 @@ DataSource = Annotated[
 ]
 DataArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="SRC", help="A folder in ReasonSeg's format, or another layout of `list layouts`."
-    ),
+    typer.Argument(help="A folder in ReasonSeg's format, or another source of `list layouts`."),
 ]
 EvaluatedSplit = Annotated[
     str | None, typer.Option(help="The split to evaluate.", show_default="val")

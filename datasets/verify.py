@@ -75,7 +75,9 @@ def _listing_problems(root: Path, path: Path) -> Iterator[Problem]:
     """Yield the problems of a split of a listing; a picture's own ones once."""
     sizes: dict[Path, tuple[int, int] | None] = {}  # height and width; None: it cannot be read
     lines: dict[str, int] = {}  # number of the line with each id
+    is_empty = True
     for line, content in lines_of(path):
+        is_empty = False
         try:
             annotation = parse_line(path, line.number, content)
         except DataError as error:
@@ -99,8 +101,8 @@ def _listing_problems(root: Path, path: Path) -> Iterator[Problem]:
         if size is not None:
             for reason in _mask_faults(annotation, *size, root):
                 yield Problem(path, place + reason)
-    if not lines:
-        yield Problem(path, "holds no query that can be read; write the folder again")
+    if is_empty:
+        yield Problem(path, "holds no query; write the folder again with `lisabench data import`")
 
 
 def _split_problems(folder: Path) -> Iterator[Problem]:

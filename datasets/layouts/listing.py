@@ -180,16 +180,16 @@ class Listing(Samples):
         self.warnings = facts.warnings
         self._path = split_file(self._root, split)
         # The line of each query, and which of its wordings the query has.
-        self._queries: list[tuple[Line, int | None]] = []
+        queries: list[tuple[Line, int | None]] = []
         for line, content in lines_of(self._path):
             wordings: list[int | None] = [None]
             if texts == "all":
                 annotation = parse_line(self._path, line.number, content)
                 wordings = list(range(len(annotation["text"])))
-            self._queries += [(line, wording) for wording in wordings]
-            if limit is not None and len(self._queries) >= limit:
+            queries += [(line, wording) for wording in wordings]
+            if limit is not None and len(queries) >= limit:
                 break
-        del self._queries[limit:]
+        self._queries = queries[:limit]
         if not self._queries:
             raise DataError(f"{self._path}: holds no query; choose another split with --split")
 

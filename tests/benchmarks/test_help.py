@@ -56,8 +56,8 @@ def test_a_group_lists_its_commands_each_with_a_whole_sentence():
     joined = " ".join(text.split())
     for sentence in (
         "report Write summary, figures and report of a run, training or study again from its",
-        "list List what can be named: suites, adapters, settings, presets, recipes, metrics.",
-        "data Make and check data folders in ReasonSeg's format.",
+        "list List what can be named: suites, adapters, settings, presets, recipes, metrics,",
+        "data Make, import and check data.",
     ):
         assert sentence in joined
 
