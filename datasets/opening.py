@@ -97,7 +97,7 @@ def import_data(source: str, folder: Path, split: str | None, progress: importin
             f"{source}: can be read as it is: `lisabench data verify {source}` checks it"
         )
     names = layout.splits() if split is None else [split]
-    return importing.import_layout(layout, folder, names, progress)
+    return importing.import_layout(layout, source, folder, names, progress)
 
 
 def facts_of(root: Path) -> tuple[str, LayoutFacts] | None:

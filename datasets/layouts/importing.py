@@ -28,13 +28,16 @@ LONGEST_IMAGE_NAME = 150  # bytes
 Progress = Callable[[int, int, str], None]  # see `benchmarks.progress.Progress`
 
 
-def import_layout(layout: Layout, folder: Path, splits: Sequence[str], progress: Progress) -> int:
+def import_layout(
+    layout: Layout, source: str, folder: Path, splits: Sequence[str], progress: Progress
+) -> int:
     """Write a listing with copies of all images, for machines that do not have the source.
 
     It is written beside its place and then renamed: it is there whole or not at all.
 
     Args:
         layout: of the source.
+        source: as the user named it.
         folder: a new folder, or an empty one.
         splits: those to import.
         progress: is called now and then.
@@ -47,8 +50,8 @@ def import_layout(layout: Layout, folder: Path, splits: Sequence[str], progress:
         UsageError: the folder is not empty, or another process is writing it.
     """
     for split in splits:
-        _refuse_missing(layout, split)
-    return _write(layout, folder, splits, True, progress)
+        _refuse_missing(layout, source, split)
+    return _write(layout, source, folder, splits, True, progress)
 
 
 def cached(layout: Layout, source: str, split: str, progress: Progress) -> Path:
@@ -67,7 +70,7 @@ def cached(layout: Layout, source: str, split: str, progress: Progress) -> Path:
         DataError: the source is broken, or lacks the split.
         UsageError: the cache folder cannot be written to.
     """
-    _refuse_missing(layout, split)
+    _refuse_missing(layout, source, split)
     folder = _cached_folder(layout, source, split)
     if is_listing(folder):
         return folder
@@ -76,7 +79,7 @@ def cached(layout: Layout, source: str, split: str, progress: Progress) -> Path:
         # The operating system frees the lock when a process ends, also when it is killed.
         with FileLock(folder.with_name(f".{folder.name}.waiting")):
             if not is_listing(folder):
-                _write(layout, folder, [split], False, progress)
+                _write(layout, source, folder, [split], False, progress)
     except OSError as error:
         hint = "name another folder in the environment variable LISABENCH_CACHE"
         raise UsageError(
@@ -95,28 +98,31 @@ def _cached_folder(layout: Layout, source: str, split: str) -> Path:
     return cache_folder() / "data" / f"{readable}-{key}"
 
 
-def _refuse_missing(layout: Layout, split: str) -> None:
+def _refuse_missing(layout: Layout, source: str, split: str) -> None:
     names = layout.splits()
     if split not in names:
         raise DataError(
-            f"{layout.facts.source}: has no split {split!r}; it has {', '.join(names)}: "
-            "choose one with --split"
+            f"{source}: has no split {split!r}; it has {', '.join(names)}: choose one with --split"
         )
     if not is_folder_name(split):
-        raise DataError(
-            f"{layout.facts.source}: the split {split!r} cannot be the name of a file; rename it"
-        )
+        raise DataError(f"{source}: the split {split!r} cannot be the name of a file; rename it")
 
 
 def _write(
-    layout: Layout, folder: Path, splits: Sequence[str], copies: bool, progress: Progress
+    layout: Layout,
+    source: str,
+    folder: Path,
+    splits: Sequence[str],
+    copies: bool,
+    progress: Progress,
 ) -> int:
     count = 0
     try:
         with whole_folder(folder) as temporary:
             images = _Images(temporary, copies)
             for split in splits:
-                count += _write_split(layout, split, temporary, images, progress)
+                count += _write_split(layout, source, split, temporary, images, progress)
+            # At the end: some layouts know the facts of what they have read, and no more.
             facts: dict[str, Any] = {"schema": SCHEMA, "layout": layout.name}
             facts |= asdict(layout.facts)
             text = json.dumps(facts, indent=1, ensure_ascii=False)
@@ -129,9 +135,8 @@ def _write(
 
 
 def _write_split(
-    layout: Layout, split: str, folder: Path, images: "_Images", progress: Progress
+    layout: Layout, source: str, split: str, folder: Path, images: "_Images", progress: Progress
 ) -> int:
-    source = layout.facts.source
     ids: set[str] = set()
     with (folder / f"{split}{ENDING}").open("w", encoding="utf-8") as file:
         for query in layout.queries(split):

@@ -33,7 +33,7 @@ def quiet(done, total, what):
 
 
 def imported(layout, folder, splits=("val",)):
-    return importing.import_layout(layout, folder, splits, quiet)
+    return importing.import_layout(layout, "laid://birds", folder, splits, quiet)
 
 
 # Into a folder
