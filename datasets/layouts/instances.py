@@ -6,6 +6,7 @@ Source of the format: https://cocodataset.org/#format-data
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -327,8 +328,9 @@ def find_image(picture: Picture, folders: Sequence[Path], path: Path, cure: str)
     """
     for folder in folders:
         image = folder / picture.file_name
-        if image.is_file():
-            return image
+        with suppress(OSError):  # raised for a name that is too long
+            if image.is_file():
+                return image
     looked_in = ", ".join(str(folder) for folder in folders)
     raise DataError(f"{path}: its image {picture.file_name} is not in {looked_in}; {cure}")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+import coco_factory
 import original_factory
 import parquet_files
 import torch
@@ -37,6 +38,7 @@ from lisabench.benchmarks.training.setup import resolve_setup
 from lisabench.benchmarks.training.trainer import Trainer
 from lisabench.datasets.image import read_image
 from lisabench.datasets.layouts import parquet
+from lisabench.datasets.layouts.known import layout_of
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes import cache
 from lisabench.datasets.scenes.generator import scene
@@ -218,6 +220,22 @@ def _tables_read(folder: Path) -> None:
     for source in folder.iterdir():
         layout = parquet.found(str(source))
         assert layout is not None
+        for split in layout.splits():
+            list(layout.queries(split))
+
+
+def _tree(folder: Path) -> Path:
+    coco_factory.write_tree(folder)
+    return folder
+
+
+def _laid(folder: Path) -> None:
+    tree = folder / "refer_seg"
+    images = tree / coco_factory.TRAIN_2014
+    for source in ("refcoco", "grefcoco", f"grefcoco/instances.json@{images}"):
+        layout = layout_of(f"{tree}/{source}")
+        assert layout is not None
+        _ = layout.facts, layout.identity()
         for split in layout.splits():
             list(layout.queries(split))
 
@@ -426,6 +444,12 @@ READERS = [
     Reader("verified data", ("val/a.json", "val/a.jpg"), _data, _verified),
     Reader("picture", ("*",), _pictures, _each_picture),
     Reader("tables", ("*/data/*.parquet",), _tables, _tables_read, is_slow=True),
+    Reader(
+        "trees of REFER",
+        ("refer_seg/refcoco/*", "refer_seg/grefcoco/*"),
+        _tree,
+        _laid,
+    ),
     # Weights, tokenizers and checkpoints
     Reader(
         "weights",

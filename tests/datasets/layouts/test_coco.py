@@ -156,6 +156,7 @@ BROKEN = {
     "images of numbers": ({"images": [1], "annotations": []}, "no list of objects 'images'"),
     "no name": (changed("images", file_name=None), r"images\[0\]: file_name is None"),
     "outside": (changed("images", file_name="../x.jpg"), "relative to the folder of images"),
+    "too long": (changed("images", file_name="x" * 5000), "its image xxx"),
     "absolute": (changed("images", file_name="/etc/passwd"), "relative to the folder of images"),
     "no height": (changed("images", height="48"), "height is '48'"),
     "huge": (changed("images", width=10**9), "width is 1000000000"),
