@@ -11,17 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ...harness.errors import DataError, UsageError
+from ...harness.errors import DataError
 from ...harness.input_file import opened
 from ...harness.json_file import stand_in
+from .segmentation import shapes_of_segmentation
 
 LARGEST = 2 << 30  # bytes; COCO's own have up to 450 MiB, LVIS' 1.1 GiB
 LARGEST_SIDE = 65_535  # pixels; what a JPEG can have
 KEYS = ("images", "annotations")
-# pycocotools divides each edge into steps of a fifth of a pixel. A point far outside the picture
-# would take memory without limit.
-FARTHEST_SIDES = 4
-
 Id = int | str
 
 
@@ -86,34 +83,15 @@ class Instances:
     categories: Mapping[Id, str]
 
     def shapes(self, annotation: Annotation, label: str) -> list[dict[str, Any]]:
-        """Return the pixels of an annotation as shapes of a listing.
-
-        Polygons become one RLE, by pycocotools, as REFER's `getMask` and COCO's `annToRLE` do it.
-        Polygons of fewer than three points have no area and are left out, as in Detectron2. Where
-        polygons of one object overlap, REFER's sum is 2, which the original's metric counts as
-        neither target nor background; here it is target.
+        """Return the pixels of an annotation as shapes of a listing; see `segmentation.py`.
 
         Raises:
             DataError: the segmentation is neither polygons nor RLE of the image's size.
         """
         picture = self.pictures[annotation.image_id]
         place = f"{self.path}: annotation {annotation.id}"
-        parts = annotation.segmentation
-        if isinstance(parts, dict):
-            parts = [parts]
-        if not isinstance(parts, list):
-            raise DataError(f"{place}: has no segmentation; expected polygons or an RLE")
-        polygons = []
-        shapes = []
-        for part in parts:
-            if isinstance(part, dict):
-                shapes.append({"label": label, "rle": _checked_rle(part, picture, place)})
-            else:
-                polygons.append(_checked_polygon(part, picture, place))
-        polygons = [polygon for polygon in polygons if len(polygon) >= 6]
-        if polygons:
-            shapes.append({"label": label, "rle": _drawn(polygons, picture)})
-        return shapes
+        size = (picture.height, picture.width)
+        return shapes_of_segmentation(annotation.segmentation, size, label, place)
 
 
 def read_instances(path: Path, text_keys: tuple[str, ...] = ()) -> Instances:
@@ -273,45 +251,6 @@ def checked_text(value: Any, place: str) -> str:
     except UnicodeEncodeError:
         raise DataError(f"{place} is {value!r}; expected whole characters") from None
     return value
-
-
-def _checked_rle(part: dict[str, Any], picture: Picture, place: str) -> dict[str, Any]:
-    """Return an RLE of the image's size; its runs are checked where it is drawn."""
-    size = [picture.height, picture.width]
-    if part.get("size") != size:
-        raise DataError(f"{place}: the RLE has size {part.get('size')}; its image has {size}")
-    if not isinstance(part.get("counts"), str | list):
-        raise DataError(f"{place}: the RLE has no counts; expected a text or a list of runs")
-    return {"size": size, "counts": part["counts"]}
-
-
-def _checked_polygon(part: Any, picture: Picture, place: str) -> list[float]:
-    if not isinstance(part, list) or len(part) % 2:
-        raise DataError(f"{place}: expected polygons as lists [x, y, x, y, ...], or an RLE")
-    farthest = FARTHEST_SIDES * max(picture.height, picture.width)
-    for value in part:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        # The comparison is false for NaN, too.
-        if not (is_number and abs(value) <= farthest):
-            raise DataError(
-                f"{place}: a polygon has the coordinate {value!r}; the image has "
-                f"{picture.width} x {picture.height} pixels"
-            )
-    return part
-
-
-def _drawn(polygons: list[list[float]], picture: Picture) -> dict[str, Any]:
-    """Return the union of polygons as a compressed RLE."""
-    try:
-        from pycocotools import mask
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            "COCO's polygons need pycocotools: pip install 'lisabench[data]'"
-        ) from error
-
-    parts = mask.frPyObjects(polygons, picture.height, picture.width)
-    rle: Any = mask.merge(parts)  # in its stubs, counts are text; they are bytes
-    return {"size": [picture.height, picture.width], "counts": rle["counts"].decode("ascii")}
 
 
 def find_image(picture: Picture, folders: Sequence[Path], path: Path, cure: str) -> Path:

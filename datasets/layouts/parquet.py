@@ -14,6 +14,7 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -24,7 +25,8 @@ from ...harness.errors import DataError
 from .columns import Columns, QueryColumns
 from .listing import is_listing
 from .query import LaidQuery, LayoutFacts
-from .stored_masks import BadMaskError, Shape, Size, shapes_of_outlines, shapes_of_pixels
+from .segmentation import Shape, Size, shapes_of_segmentation
+from .stored_masks import BadMaskError, segmentation_of, shapes_of_pixels
 from .tables import Row, Table, head_of_image
 
 SUFFIX = ".parquet"
@@ -264,12 +266,13 @@ class ParquetLayout:
                 f"{place} names {name!r}; expected a path below {self._root}, without `..`"
             )
         path = self._root / relative
-        if not path.is_file():
-            raise DataError(
-                f"{place} names {name!r}, but there is no {path}: the table holds no pictures; "
-                f"{self._advice}"
-            )
-        return path
+        with suppress(OSError):  # raised for a name that is too long
+            if path.is_file():
+                return path
+        raise DataError(
+            f"{place} names {name!r}, but there is no {path}: the table holds no pictures; "
+            f"{self._advice}"
+        )
 
     def _shapes(self, row: Row, columns: QueryColumns, size: Size) -> list[Shape]:
         """Return what the target of a query is drawn from.
@@ -277,9 +280,11 @@ class ParquetLayout:
         Raises:
             DataError: the mask is missing, broken, or of another size than the image.
         """
+        place = f"{row.place}: {columns.mask}"
         try:
             if columns.mask_form == "outlines":
-                return shapes_of_outlines(row.value(columns.mask), size)
+                segmentation = segmentation_of(row.value(columns.mask))
+                return shapes_of_segmentation(segmentation, size, "target", place)
             mask_HW = row.pixels(columns)
             if mask_HW.size == 0:
                 return []
@@ -289,8 +294,8 @@ class ParquetLayout:
                 )
             is_full_target = mask_HW.dtype != bool and self._is_full_target
             return shapes_of_pixels(mask_HW, is_full_target)
-        except (BadMaskError, RecursionError) as error:
-            raise DataError(f"{row.place}: {columns.mask} {error}") from None
+        except BadMaskError as error:
+            raise DataError(f"{place} {error}") from None
 
     @cached_property
     def _first_table(self) -> Table:

@@ -1,31 +1,23 @@
 """Masks as parquet tables hold them, turned into the shapes of a listing.
 
-Three forms are read: nested lists of pixels, encoded pictures, and COCO's outlines (polygons or run
-lengths). All become run lengths in COCO's order, column by column. Polygons are drawn by
-pycocotools, as refCOCO's own evaluation draws them.
+Three forms are read: nested lists of pixels, encoded pictures, and outlines (polygons or run
+lengths). Pixels become run lengths in COCO's order, column by column; outlines become COCO's
+segmentations, see `segmentation.py`.
 """
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ...harness.contract import IGNORED
-from ...harness.errors import UsageError
 from ...harness.json_file import DECODER
 from ..image import DEFAULT_MEGAPIXELS, without_pillows_limit
+from .segmentation import Shape
 
 MOST_PIXELS = int(DEFAULT_MEGAPIXELS * 1e6)
 LONGEST_JSON = 64 << 20  # characters
-MOST_OUTLINES = 100_000  # of one target
-# An annotator's points may lie a little outside the image. pycocotools takes memory by the length
-# of an outline, so one that goes far out is refused.
-FARTHEST = 4  # times the longer side of the image
-
-Shape = dict[str, Any]
-Size = tuple[int, int]  # height and width
 
 
 class BadMaskError(ValueError):
@@ -126,41 +118,44 @@ def runs(mask_HW: np.ndarray) -> list[int]:
     return [0, *lengths] if pixels[0] else lengths
 
 
-def shapes_of_outlines(stored: Any, size: Size) -> list[Shape]:
-    """Return the shapes of polygons or run lengths in one of COCO's forms.
+def segmentation_of(stored: Any) -> Any:
+    """Return outlines in COCO's form: one RLE, or a list of RLEs and polygons.
 
     Args:
-        stored: a flat list of coordinates, a list of such lists or of lists of points, an object
-            with ``size`` and ``counts``, one with ``segmentation``, a list of those, or any of
-            them as JSON.
-        size: of the image.
-
-    Returns:
-        One shape for all polygons together, and one for each object with run lengths.
+        stored: that form; or one polygon; polygons as lists of points; an object or objects with
+            the key ``segmentation``, such as COCO's annotations; or any of them as JSON.
 
     Raises:
-        BadMaskError: it is none of these, or of another size than the image.
-        UsageError: pycocotools is not installed.
+        BadMaskError: it is missing, or is a text that is not JSON.
     """
     if stored is None:
         raise BadMaskError("is missing")
     if isinstance(stored, str):
         stored = _parsed(stored)
-    if isinstance(stored, dict) and stored.get("segmentation") is not None:
-        stored = stored["segmentation"]
     if isinstance(stored, dict):
-        return [_run_lengths(stored, size)]
-    if not isinstance(stored, list):
-        raise BadMaskError("is neither polygons nor run lengths")
-    if len(stored) > MOST_OUTLINES:
-        raise BadMaskError(f"has more than {MOST_OUTLINES} outlines")
-    if stored and all(isinstance(part, dict) for part in stored):
-        shapes = []
-        for part in stored:
-            shapes += shapes_of_outlines(part, size)
-        return shapes
-    polygons = [_checked(polygon, size) for polygon in _polygons(stored)]
-    return [_drawn(polygons, size)] if polygons else []
+        return stored.get("segmentation", stored)
+    if not isinstance(stored, list) or not stored:
+        return stored
+    if isinstance(stored[0], int | float) or _is_point(stored[0]):
+        stored = [stored]  # a single polygon
+    parts = []
+    for part in stored:
+        segmentation = part.get("segmentation", part) if isinstance(part, dict) else part
+        is_list = isinstance(segmentation, list) and isinstance(part, dict)
+        for outline in segmentation if is_list else [segmentation]:
+            parts.append(_flat(outline))
+    return parts
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and not isinstance(value[0], list)
+
+
+def _flat(outline: Any) -> Any:
+    """Return a polygon of points as a list [x, y, x, y, ...]; all else as it is."""
+    if isinstance(outline, list) and outline and all(map(_is_point, outline)):
+        return [value for point in outline for value in point]
+    return outline
 
 
 def _parsed(text: str) -> Any:
@@ -170,69 +165,3 @@ def _parsed(text: str) -> Any:
         return DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise BadMaskError(f"is a text, but not JSON ({error})") from None
-
-
-def _run_lengths(stored: dict[str, Any], size: Size) -> Shape:
-    stored_size, counts = stored.get("size"), stored.get("counts")
-    if stored_size != list(size):
-        raise BadMaskError(
-            f"has run lengths of size {stored_size}; expected the image's {list(size)}"
-        )
-    if isinstance(counts, bytes):
-        counts = counts.decode("ascii", "replace")
-    if not isinstance(counts, str | list) or not counts:
-        raise BadMaskError("has run lengths without counts; expected a text or a list of numbers")
-    if isinstance(counts, list):
-        are_runs = all(type(count) is int and count >= 0 for count in counts)
-        if not are_runs or sum(counts) != size[0] * size[1]:
-            raise BadMaskError("has run lengths that are not those of an image of its size")
-    return {"label": "target", "rle": {"size": list(size), "counts": counts}}
-
-
-def _polygons(stored: list[Any]) -> list[Any]:
-    """Return a list of polygons, whatever their nesting is."""
-    if not stored:
-        return []
-    if not isinstance(stored[0], list):
-        return [stored]  # one flat list of coordinates
-    are_points = all(isinstance(part, list) and len(part) == 2 for part in stored)
-    if are_points and not isinstance(stored[0][0], list):
-        return [stored]  # one list of points
-    return stored
-
-
-def _checked(polygon: Any, size: Size) -> list[float]:
-    """Return a polygon as pycocotools takes it: a flat list of coordinates.
-
-    Raises:
-        BadMaskError: it is none, or goes far out of the image.
-    """
-    if not isinstance(polygon, list):
-        raise BadMaskError("has a polygon that is no list of coordinates")
-    flat: list[Any] = []
-    for part in polygon:
-        flat += part if isinstance(part, list) else [part]
-    farthest = FARTHEST * max(size)
-    for value in flat:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadMaskError("has a coordinate that is no number")
-        if not abs(value) <= farthest:  # false for NaN, too
-            raise BadMaskError("has a coordinate far outside the image, or one that is not finite")
-    if len(flat) < 6 or len(flat) % 2:
-        raise BadMaskError(
-            f"has a polygon of {len(flat)} coordinates; expected x and y of 3 points"
-        )
-    return [float(value) for value in flat]
-
-
-def _drawn(polygons: Sequence[list[float]], size: Size) -> Shape:
-    try:
-        from pycocotools import mask
-    except ImportError:
-        raise UsageError(
-            "polygons need the package pycocotools: install it with `pip install 'lisabench[data]'`"
-        ) from None
-    height, width = size
-    together = mask.merge(mask.frPyObjects(list(polygons), height, width))
-    counts = together["counts"].decode("ascii")
-    return {"label": "target", "rle": {"size": [height, width], "counts": counts}}

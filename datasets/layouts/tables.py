@@ -14,7 +14,8 @@ from ...harness.errors import DataError
 from ...harness.json_file import stand_in
 from ..image import without_pillows_limit
 from .columns import WORDINGS, Columns, QueryColumns, import_pyarrow, recognised
-from .stored_masks import BadMaskError, Size, mask_of_lists, mask_of_picture
+from .segmentation import Size
+from .stored_masks import BadMaskError, mask_of_lists, mask_of_picture
 
 BATCH_ROWS = 4
 BUFFER_BYTES = 1 << 20
