@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,21 +111,15 @@ class Table:
         Raises:
             DataError: the file is damaged.
         """
-        pyarrow = import_pyarrow()
         names = self.columns.top_level()
         number = 0
-        try:
-            with self._opened() as file:
-                for batch in file.iter_batches(BATCH_ROWS, columns=names):
-                    batch.validate(full=True)
-                    for index in range(batch.num_rows):
-                        number += 1
-                        cells = {name: batch.column(name)[index] for name in names}
-                        yield Row(cells, f"{self._path}, row {number}")
-        except (pyarrow.ArrowException, OSError, MemoryError) as error:
-            raise DataError(
-                f"{self._path}: is damaged after row {number} ({error}); replace the file"
-            ) from None
+        with self._opened() as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=names):
+                batch.validate(full=True)
+                for index in range(batch.num_rows):
+                    number += 1
+                    cells = {name: batch.column(name)[index] for name in names}
+                    yield Row(cells, f"{self._path}, row {number}")
 
     def query_rows(self, row: Row) -> Iterator[Row]:
         """Yield what holds the queries of a row: the row itself, or its samples."""
@@ -136,8 +131,9 @@ class Table:
         for number in range(0 if samples is None else len(samples)):
             yield Row(samples[number], f"{row.place}, {column}[{number}]")
 
-    def _opened(self) -> Any:
-        """Open the file.
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """Open the file; what goes wrong while it is read is told as an error of the file.
 
         Raises:
             DataError: it is no parquet file, or is damaged.
@@ -145,14 +141,17 @@ class Table:
         """
         pyarrow = import_pyarrow()
         try:
-            return pyarrow.parquet.ParquetFile(
+            with pyarrow.parquet.ParquetFile(
                 self._path,
                 buffer_size=BUFFER_BYTES,
                 pre_buffer=False,
                 page_checksum_verification=True,
-            )
-        except (pyarrow.ArrowException, OSError, MemoryError) as error:
-            problem = stand_in(self._path) or f"is no parquet file ({error}); replace the file"
+            ) as file:
+                yield file
+        except (pyarrow.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+            # Names of columns, and pyarrow's own messages, may repeat bytes that are no text.
+            problem = stand_in(self._path)
+            problem = problem or f"is damaged, or no parquet file ({error}); replace the file"
             raise DataError(f"{self._path}: {problem}") from None
 
 

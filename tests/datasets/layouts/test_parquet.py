@@ -344,11 +344,11 @@ def test_a_file_that_is_no_parquet_or_damaged_is_named(tmp_path):
     (path,) = tmp_path.rglob("*.parquet")
     content = path.read_bytes()
     path.write_bytes(b"no parquet")
-    assert f"{path}: is no parquet file (" in error_of(tmp_path, "test")
+    assert f"{path}: is damaged, or no parquet file (" in error_of(tmp_path, "test")
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     assert "pointer of Git LFS" in error_of(tmp_path, "test")
     path.write_bytes(content[:4] + bytes(len(content) // 3) + content[4 + len(content) // 3 :])
-    assert f"{path}: is damaged after row 0 (" in error_of(tmp_path, "test")
+    assert f"{path}: is damaged, or no parquet file (" in error_of(tmp_path, "test")
 
 
 def test_a_missing_package_is_one_line_with_the_command(tmp_path, monkeypatch):
