@@ -6,6 +6,7 @@ the pipe does, and is killed when the session is.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,8 +43,14 @@ def serve(
     # First of all: an adapter may ask CUDA something as soon as it is imported.
     if gpu is not None:
         environment.choose_gpu(*gpu)
+    # A group of its own, of which the programs are that an adapter starts: all of it is ended.
+    own_group = hasattr(os, "setpgid")
+    if own_group:
+        os.setpgid(0, 0)
+        # Adapters print. A terminal may be set to stop what another group than the shell's writes.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     # The pipe is read between two calls alone. A call may hang, or take minutes.
-    end_with(parents_lifeline)
+    end_with(parents_lifeline, with_group=own_group)
     # Adapters and their libraries print. The output of the command is that of the session.
     printed = terminal.PrintedByOthers(sys.stderr)
     sys.stdout = sys.stderr = printed

@@ -253,6 +253,7 @@ class WorkerProcess:
         self._process.join(timeout=END_LIMIT_S)
         self._process.kill()
         self._process.join(timeout=END_LIMIT_S)
+        _end_group(self._process.pid)
         # Python would give back the process's files at some later time, when it collects garbage.
         with suppress(ValueError):  # not even killed yet: it waits for a device
             self._process.close()
@@ -300,6 +301,15 @@ class WorkerProcess:
         # Linux kills processes by SIGKILL where memory runs out.
         hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
         return f"the process was ended by {signal.Signals(-code).name}{hint}"
+
+
+def _end_group(leader: int | None) -> None:
+    """Kill what is left of the process group of a worker, such as programs of an adapter."""
+    if leader is None or not hasattr(os, "killpg"):
+        return
+    # Nothing is left, or the worker was ended before it had a group of its own.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 class CaseProcess(WorkerProcess):

@@ -6,8 +6,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 from command import lisabench
+from waiting import is_alive, until
 
 pytestmark = pytest.mark.no_clock
 
@@ -293,3 +295,31 @@ def test_a_child_that_an_adapter_forks_while_it_is_imported_ends(tmp_path, monke
     Path("outside.py").write_text(f"import os\n{fork}{check}{HEALTHY}")
     done = lisabench("list", "outside.py")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+STARTS_A_PROGRAM = """
+    def vision(self, inputs):
+        import subprocess
+        program = subprocess.Popen(["sleep", "3600"])
+        with open("programs", "a") as file: file.write(f"{program.pid}\\n")
+"""
+
+
+def test_a_program_that_an_adapter_starts_ends_with_the_run(tmp_path, monkeypatch, data_root):
+    monkeypatch.chdir(tmp_path)
+    before, build = HEALTHY.split("\ndef build")
+    Path("outside.py").write_text(f"{before}{STARTS_A_PROGRAM}\ndef build{build}")
+    Path("suite.yaml").write_text(SUITE)
+    done = lisabench("run", "suite.yaml", "--data", data_root, "--limit", 2, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    programs = [int(line) for line in Path("programs").read_text().splitlines()]
+    assert programs
+    until(lambda: not any(is_sleeping(program) for program in programs))
+
+
+def is_sleeping(pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.name() == "sleep" and is_alive(process)
+    except psutil.NoSuchProcess:
+        return False

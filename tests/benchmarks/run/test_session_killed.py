@@ -90,9 +90,10 @@ def test_a_batch_of_which_a_line_lacks_its_position_is_evaluated_again(data_root
     assert len(again) == len(whole)
 
 
-# An adapter that says by a file that it hangs, and then holds Python's lock.
+# An adapter that starts a program, says by a file that it hangs, and then holds Python's lock.
 HANGING = """
 import re
+import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
 from lisabench.models.adapters.fake import Fake, FakeCase
@@ -104,6 +105,7 @@ class Case:
     mark: str = ""
 
 def hang(case):
+    subprocess.Popen(["sleep", "3600"])
     Path(case.mark).touch()
     re.match(r"(a+)+$", "a" * 60 + "b")
 
@@ -157,9 +159,10 @@ def begun_session(data_root, folder, moment):
     )
     until(lambda: (folder / file).exists() or session.poll() is not None)
     assert session.poll() is None, (folder / "stderr").read_text()
-    # Two servers of `multiprocessing`, the data process, and the process of the case or training.
+    # Two servers of `multiprocessing`, the data process, and the process of the case or training;
+    # and the program that the adapter has started.
     children = psutil.Process(session.pid).children(recursive=True)
-    assert len(children) == 4
+    assert len(children) == (4 if moment == "training" else 5)
     return session, children
 
 
