@@ -70,10 +70,11 @@ def cached(layout: Layout, source: str, split: str, progress: Progress) -> Path:
         DataError: the source is broken, or lacks the split.
         UsageError: the cache folder cannot be written to.
     """
-    _refuse_missing(layout, source, split)
     folder = _cached_folder(layout, source, split)
     if is_listing(folder):
         return folder
+    # Not before: to name its splits, a layout may have to read all of its annotations.
+    _refuse_missing(layout, source, split)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # The operating system frees the lock when a process ends, also when it is killed.

@@ -119,6 +119,16 @@ def test_who_split_the_data_can_be_named(tree, words, file):
     assert data.facts.source == f"{tree}/{words} ({file})"
 
 
+def test_of_a_pickle_and_a_json_the_pickle_is_read(tmp_path):
+    in_json = [reference(0, 101, 12, "val", "in json")]
+    in_pickle = [reference(0, 101, 12, "val", "in pickle")]
+    tree = tmp_path / "refer_seg"
+    files = {"grefs(unc).json": in_json, "grefs(unc).p": in_pickle}
+    write_data_set(tree / "grefcoco", files)
+    write_images(tree / TRAIN_2014)
+    assert texts(list(layout(tree).queries("val"))) == ["in pickle"]
+
+
 def test_the_split_of_refcocog_by_google_warns_of_shared_images(tree):
     (warning,) = layout(f"{tree}/refcocog@google").facts.warnings
     assert "images of val are in train" in warning
