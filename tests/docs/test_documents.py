@@ -194,7 +194,7 @@ def test_the_defaults_are_those_of_the_code(heading, column, defaults):
 def test_the_values_of_lisa_are_those_of_the_code():
     rows = described(section("settings.md", "Adapter `lisa`"))
     for name, values in LisaConfig.KNOWN.items():
-        named = set(re.findall(r"`([\w-]+)`", rows[name][0]))
+        named = set(re.findall(r"`([\w:-]+)`", rows[name][0]))
         joined = {part for value in values for part in value.split("+")}
         assert named == joined, name
 
