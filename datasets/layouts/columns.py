@@ -135,9 +135,10 @@ def recognised(schema: Any, subject: str) -> Columns:
             query = _query_columns(_struct_fields(fields[samples].value_type))
     if image is None or query is None:
         shown = [f"{name} ({column_type})" for name, column_type in fields.items()]
+        # A message has a longest length, and what is expected must not be cut.
         raise DataError(
-            f"{subject}: no known layout has its columns: {', '.join(shown) or 'none'}; "
-            f"expected {EXPECTED}"
+            f"{subject}: its columns fit no known layout; expected {EXPECTED}; it has "
+            f"{', '.join(shown) or 'none'}"
         )
     return Columns(
         image=image,

@@ -1,5 +1,6 @@
 """Data sets of the Hub by id. A folder stands for the Hub; nothing is downloaded."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import huggingface_hub
 import parquet_files
 import pytest
+from command import lisabench
 
 from lisabench.datasets.layouts.known import layout_of
 from lisabench.harness.errors import DataError
@@ -153,3 +155,29 @@ def test_pictures_that_are_not_in_the_table_are_to_be_put_beside_a_copy(hub):
     parquet_files.refcoco_of_jxu(hub.files, [768])
     with pytest.raises(DataError, match=r"holds no pictures; download .*hf download.*give DIR"):
         next(layout_of("hf://owner/name").queries("val"))
+
+
+def test_data_import_writes_a_folder_with_commit_and_licence(hub, tmp_path):
+    parquet_files.reasonseg_copy(hub.files)
+    (hub.files / "README.md").write_text(CARD)
+    done = lisabench("data", "import", "hf://owner/name@v1", tmp_path / "copy")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "copy" / "data.json").read_text())
+    assert (facts["layout"], facts["source"]) == ("hub", "hf://owner/name")
+    assert (facts["revision"], facts["licence"]) == (COMMIT, "cc-by-nc-4.0")
+    assert "count them as target" in facts["warnings"][0]
+    lines = (tmp_path / "copy" / "test.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["q0", "q1", "q2"]
+    assert lisabench("data", "verify", tmp_path / "copy").returncode == 0
+
+
+def test_a_wrong_id_is_one_line_of_the_command(hub):
+    parquet_files.reasonseg_copy(hub.files)
+    for source, message in (
+        ("owner/name", "did you mean hf://owner/name?"),
+        ("hf://owner/name", "hf://owner/name: has no split 'val'; it has test: choose one with"),
+        ("hf://owner/nome", "hf://owner/nome: the Hugging Face Hub cannot be asked"),
+    ):
+        done = lisabench("run", "tiny", "--data", source, "--split", "val")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert message in done.stderr

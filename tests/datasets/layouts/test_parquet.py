@@ -335,7 +335,8 @@ def test_columns_of_no_layout_are_shown_with_those_expected(tmp_path):
     path = write(tmp_path / "val.parquet", {"a": pa.array([1]), "text": pa.array(["x"])})
     message = error_of(path)
     assert message == (
-        f"{path}: no known layout has its columns: a (int64), text (string); expected {EXPECTED}"
+        f"{path}: its columns fit no known layout; expected {EXPECTED}; it has a (int64), "
+        "text (string)"
     )
 
 
