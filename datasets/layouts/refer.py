@@ -65,10 +65,12 @@ def found(source: str) -> "ReferTree | None":
     Raises:
         DataError: the source holds several data sets, or lacks a file or the images.
     """
-    path, splitter = Path(source), None
+    # Absolute, since the folder's own name matters, and not resolved: what a link leads to may have
+    # another name, and other neighbours.
+    path, splitter = Path(source).absolute(), None
     if not path.exists() and "@" in source:
         named, _, splitter = source.rpartition("@")
-        path = Path(named)
+        path = Path(named).absolute()
     name = REFERENCES.fullmatch(path.name)
     if name and path.is_file():
         path, splitter = path.parent, name.group(1)
@@ -149,8 +151,8 @@ def _image_folder(folder: Path) -> Path:
         DataError: it is nowhere.
     """
     usual = IMAGES_OF.get(folder.name, IMAGE_FOLDERS)
-    tree = folder.resolve().parent
-    for root in (tree, tree.parent, folder):
+    tree = folder.parent
+    for root in (tree, tree.parent, folder, folder.resolve().parent):
         for name in usual:
             if (root / name).is_dir():
                 return root / name
@@ -299,7 +301,7 @@ class ReferTree:
     @property
     def name(self) -> str:
         """Name of the data set, such as ``refcoco+``."""
-        return self.references.resolve().parent.name
+        return self.references.parent.name
 
     @property
     def facts(self) -> LayoutFacts:

@@ -67,7 +67,7 @@ def test_images_are_those_of_the_instances_and_not_of_the_references(tree):
     for query in layout(tree / "refcoco").queries("val"):
         assert isinstance(query.image, Path)
         assert query.image.is_file()
-        assert query.image.parent == (tree / TRAIN_2014).resolve()
+        assert query.image.parent == tree / TRAIN_2014
         assert query.image_name == query.image.name
     assert query.image_name == file_name(25)
 
@@ -167,7 +167,25 @@ def test_images_are_found_in_and_beside_the_tree(tmp_path, folder):
     write_data_set(tree / "refcoco", {"refs(unc).p": [reference(0, 101, 12, "val", "lady")]})
     write_images(tree / folder)
     (query,) = layout(tree / "refcoco").queries("val")
-    assert query.image == (tree / folder).resolve() / file_name(12)
+    assert isinstance(query.image, Path)
+    assert query.image.samefile(tree / folder / file_name(12))
+
+
+def test_a_link_to_a_data_set_has_the_name_and_the_images_of_its_place(tmp_path):
+    store = tmp_path / "store"
+    by_umd, by_google = ([reference(0, 101, 12, "val", text)] for text in ("umd", "google"))
+    write_data_set(store / "v1", {"refs(umd).p": by_umd, "refs(google).p": by_google})
+    tree = tmp_path / "refer_seg"
+    write_images(tree / TRAIN_2014)
+    (tree / "refcocog").symlink_to(store / "v1")
+    assert layout(tree).name == "refcocog"
+    assert texts(list(layout(tree / "refcocog").queries("val"))) == ["umd"]
+
+
+def test_the_current_folder_can_be_the_data_set(tree, monkeypatch):
+    monkeypatch.chdir(tree / "refcocog")
+    data = layout(".")
+    assert (data.name, data.references.name) == ("refcocog", "refs(umd).p")
 
 
 def test_without_images_one_line_says_where_they_belong_and_come_from(tmp_path):
