@@ -29,15 +29,23 @@ def test_a_suite_and_what_it_names_may_lie_in_the_home_folder(home):
     claim = {"claim": "c", "quantity": "time.end_to_end", "candidate": "b", "at_most": 2.0}
     (home / "claims.yaml").write_text(yaml.safe_dump(TWO_FAKES | {"claims": [claim]}))
     suite = suite_file.load("~/s.yaml")
-    assert suite.data.root == home / "scenes" and suite.claims[0].claim == "c"
-    assert suite_file.load("~/s.yaml", {"data.root": "~/b"}).data.root == home / "b"
+    assert suite.data.root == str(home / "scenes") and suite.claims[0].claim == "c"
+    assert suite_file.load("~/s.yaml", {"data.root": "~/b"}).data.root == str(home / "b")
+
+
+def test_an_address_of_data_stays_as_it_is(home):
+    address = "hf://~/name@main"
+    changes = {"data.root": address}
+    (home / "s.yaml").write_text(yaml.safe_dump(TWO_FAKES))
+    assert suite_file.load("~/s.yaml", changes).data.root == address
+    assert resolve_setup({"data": address}).options.data == address
 
 
 def test_options_of_a_training_may_name_it_on_the_command_line_and_in_a_file(home):
     (home / "o.yaml").write_text("data: ~/d\noutput_dir: ~/out\n")
     given = {"config": Path("~/o.yaml"), "checkpoint_dir": Path("~/c")}
     options = resolve_setup(given).options
-    expected = (home / "d", home / "out", home / "c")
+    expected = (str(home / "d"), home / "out", home / "c")
     assert (options.data, options.output_dir, options.checkpoint_dir) == expected
 
 
