@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..datasets.opening import facts_of, located, open_samples
+from ..datasets.opening import located, open_samples
 from ..datasets.scenes.cache import embedded
 from ..harness.errors import UsageError
 from .progress import Progress, no_progress
 from .resolved_suite import ResolvedSuite
 from .suite import Gallery
+
+# Layouts whose data are none of ReasonSeg's, so that a split of the same name is another one.
+OTHER_DATA = ("refcoco", "refcoco+", "refcocog", "grefcoco", "coco")
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,7 @@ class Queries:
             data.
         description: one line for the report.
         warnings: what a reader of the results must know of the data.
-        facts: of the source, where the data were imported from another layout: its layout, source,
-            revision, licence, and how ignored pixels are stored.
+        origin: of data that were imported from another layout, see `Samples.origin`.
     """
 
     reader: dict[str, Any]
@@ -41,7 +43,7 @@ class Queries:
     fingerprint: str
     description: str
     warnings: tuple[str, ...] = ()
-    facts: Mapping[str, str | None] = field(default_factory=dict)
+    origin: Mapping[str, str | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, suite: ResolvedSuite, progress: Progress = no_progress) -> "Queries":
@@ -67,20 +69,10 @@ class Queries:
         else:
             root = located(data.root, split, progress).resolve()
             description = f"{root.name}/{split}"
-        facts = {}
-        listed = facts_of(root)
-        if listed is not None:
-            layout, source = listed
-            facts = {
-                "layout": layout,
-                "source": source.source,
-                "revision": source.revision,
-                "licence": source.licence,
-                "ignored": source.ignored,
-            }
-            description = f"{_name_of(source.source)}/{split}"
         reader = {"root": root, "split": split, "texts": data.texts, "limit": data.limit}
         samples = open_samples(**reader)
+        if samples.origin:
+            description = f"{_name_of(str(samples.origin['source']))}/{split}"
 
         count = len(samples)
         timed = min(plan.timed_queries, count)
@@ -101,8 +93,13 @@ class Queries:
             fingerprint=samples.fingerprint(),
             description=description,
             warnings=samples.warnings,
-            facts=facts,
+            origin=samples.origin,
         )
+
+    @property
+    def may_be_reasonseg(self) -> bool:
+        """Whether the split may be one of ReasonSeg's, which weights may have been trained on."""
+        return self.origin.get("layout") not in OTHER_DATA
 
     def to_keep(self, gallery: Gallery) -> list[int]:
         """Return the positions of the queries whose images are kept, in the order of the data.
@@ -125,7 +122,7 @@ class Queries:
             "count": self.count,
             "fingerprint": self.fingerprint,
             "description": self.description,
-            **self.facts,
+            **self.origin,
         }
 
 

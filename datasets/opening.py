@@ -6,8 +6,7 @@ from ..harness.errors import DataError, did_you_mean
 from ..harness.json_file import stand_in
 from .layouts import importing
 from .layouts.known import layout_of, looks
-from .layouts.listing import Listing, is_listing, listed_splits, read_facts
-from .layouts.query import LayoutFacts
+from .layouts.listing import Listing, is_listing, listed_splits
 from .reasonseg import ReasonSeg, splits
 from .samples import Samples
 
@@ -98,15 +97,6 @@ def import_data(source: str, folder: Path, split: str | None, progress: importin
         )
     names = layout.splits() if split is None else [split]
     return importing.import_layout(layout, source, folder, names, progress)
-
-
-def facts_of(root: Path) -> tuple[str, LayoutFacts] | None:
-    """Return the layout and the facts of a listing; None for a folder of pairs.
-
-    Raises:
-        DataError: the listing's ``data.json`` is broken.
-    """
-    return read_facts(root) if is_listing(root) else None
 
 
 def _refuse_unknown(source: str) -> None:

@@ -30,11 +30,14 @@ class Samples(Sequence[Sample]):
     Attributes:
         warnings: what a reader of results must know of the data; complete when `fingerprint` has
             read it.
+        origin: of imported data, as records hold it: layout, source, revision, licence, and how
+            ignored pixels are stored. Empty for a folder of pairs.
     """
 
     def __init__(self) -> None:
         self._kept: list[Sample] = []
         self.warnings: tuple[str, ...] = ()
+        self.origin: dict[str, str | None] = {}
 
     @abstractmethod
     def _read(self, position: int, read: Pixels | None = None) -> Sample:

@@ -230,3 +230,20 @@ def _with_memory(name: str | None, size_bytes: int | None) -> str | None:
     if not name or not size_bytes:
         return name
     return f"{name}, {size_bytes / GIB.size_bytes:.0f} GiB"
+
+
+def origin_of_data(data: Mapping[str, Any]) -> str:
+    """Return sentences, after a space, on the source of imported data; or nothing.
+
+    Args:
+        data: as a manifest holds it, see `manifest.RunData`.
+    """
+    if data.get("layout") is None:
+        return ""
+    revision = data.get("revision") or "not stated"
+    licence = data.get("licence") or "not stated"
+    ignored = data.get("ignored") or "not stated"
+    return (
+        f" Imported from {data.get('source')}, layout {data['layout']}, revision {revision}, "
+        f"licence {licence}. Pixels that no score counts: {ignored}."
+    )

@@ -126,7 +126,7 @@ class ManifestWriter:
             "ceilings": {},
             "gallery": [],
             "warnings": [
-                *suite.contaminations,
+                *(suite.contaminations if queries.may_be_reasonseg else ()),
                 *_warn_of_adapters(suite),
                 *_warn_of_random_weights(suite),
                 *_warn_of_untimed_queries(suite, queries),

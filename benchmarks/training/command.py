@@ -181,7 +181,7 @@ def _manifest(
     data = {}
     fingerprints = {}
     for use, split in zip(("train", "val"), samples, strict=True):
-        data[use] = TrainingData(len(split), split.fingerprint())
+        data[use] = TrainingData(len(split), split.fingerprint(), **split.origin)
         if accelerator.is_main_process:
             for warning in split.warnings:
                 terminal.note(f"warning: {warning}")

@@ -176,8 +176,15 @@ class Listing(Samples):
         super().__init__()
         check_choices(texts, limit)
         self._root = Path(root)
-        _, facts = read_facts(self._root)
+        layout, facts = read_facts(self._root)
         self.warnings = facts.warnings
+        self.origin = {
+            "layout": layout,
+            "source": facts.source,
+            "revision": facts.revision,
+            "licence": facts.licence,
+            "ignored": facts.ignored,
+        }
         self._path = split_file(self._root, split)
         # The line of each query, and which of its wordings the query has.
         queries: list[tuple[Line, int | None]] = []

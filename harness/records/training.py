@@ -55,10 +55,25 @@ class TrainingSetup:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The queries of one split: how many, and a digest of their images, texts and targets."""
+    """The queries of one split.
+
+    Attributes:
+        count: how many.
+        fingerprint: a digest of their images, texts and targets.
+        layout, source, revision, licence, ignored: of imported data, see `manifest.RunData`.
+    """
 
     count: NotNegative
     fingerprint: str
+    layout: str | None = None
+    source: str | None = None
+    revision: str | None = None
+    licence: str | None = None
+    ignored: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object of the file, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -190,7 +205,7 @@ class TrainingManifest:
             "finished": self.finished,
             "setup": asdict(self.setup),
             "configuration": dict(self.configuration),
-            "data": {use: asdict(data) for use, data in self.data.items()},
+            "data": {use: data.as_json() for use, data in self.data.items()},
             "training": model,
             "passport": dict(self.environment),
             "versions": dict(self.versions),

@@ -303,13 +303,7 @@ def _data(summary: Summary) -> str:
         # The description of generated scenes names some of the facts itself.
         if data.get(name) is not None and fact not in description:
             facts.append(fact)
-    line = f"Data: {', '.join(facts)}."
-    if data.get("layout") is None:
-        return line
-    origin = f"Imported from {data['source']}, layout {data['layout']}"
-    origin += f", revision {data.get('revision') or 'not stated'}"
-    origin += f", licence {data.get('licence') or 'not stated'}"
-    return f"{line} {origin}. Pixels that no score counts: {data.get('ignored') or 'not stated'}."
+    return f"Data: {', '.join(facts)}.{formatting.origin_of_data(data)}"
 
 
 def _plan(manifest: Manifest, models: Sequence[Case]) -> Markup:

@@ -174,9 +174,8 @@ def _method(summary: TrainingSummary) -> list[str]:
     lines = []
     for use, data in summary.data.items():
         if isinstance(data, dict):
-            lines.append(
-                f"Data ({use}): {data['count']} queries, fingerprint {data['fingerprint']}."
-            )
+            line = f"Data ({use}): {data['count']} queries, fingerprint {data['fingerprint']}."
+            lines.append(line + formatting.origin_of_data(data))
     seconds = (
         "Seconds (`train_s`) are of steps alone: evaluation and checkpoints take no part. A "
         f"step's time and its parts are medians over the {summary.step_time.n} steps of epochs; "

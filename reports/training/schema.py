@@ -86,7 +86,7 @@ class TrainingSummary(Strict):
     losses: dict[str, float] = Field(description="The weight of each loss that is minimised.")
     options: dict[str, JsonValue] = Field(description="Every option of the training, as resolved.")
     data: dict[str, JsonValue] = Field(
-        description="Count and fingerprint of what it trained on and was evaluated on."
+        description="Count, fingerprint and origin of what it trained on and was evaluated on."
     )
     steps: Count = Field(description="Steps made.")
     train_s: NotNegative = Field(description="Seconds of all steps.")

@@ -32,9 +32,7 @@ def summarise_training(training: Training) -> TrainingSummary:
     best_epoch = training.best_epoch
     # A loss of weight 0 is recorded, but not minimised.
     minimised = {name: weight for name, weight in manifest.setup.losses.items() if weight}
-    data = {}
-    for use, of_split in manifest.data.items():
-        data[use] = {"count": of_split.count, "fingerprint": of_split.fingerprint}
+    data = {use: of_split.as_json() for use, of_split in manifest.data.items()}
     return TrainingSummary(
         status=manifest.status,
         started=manifest.started,

@@ -18,6 +18,7 @@ import original_factory
 import parquet_files
 import torch
 from disturbed import a_run, exit_code, start
+from laid_data import HEIGHT, RIGHT_HALF, SQUARE, WIDTH, line, write_listing
 from original_factory import save
 from outside_adapter import CORNER
 from PIL import Image
@@ -39,6 +40,7 @@ from lisabench.benchmarks.training.trainer import Trainer
 from lisabench.datasets.image import read_image
 from lisabench.datasets.layouts import parquet
 from lisabench.datasets.layouts.known import layout_of
+from lisabench.datasets.layouts.listing import Listing
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes import cache
 from lisabench.datasets.scenes.generator import scene
@@ -238,6 +240,22 @@ def _laid(folder: Path) -> None:
         _ = layout.facts, layout.identity()
         for split in layout.splits():
             list(layout.queries(split))
+
+
+def _listing(folder: Path) -> Path:
+    shape = {"label": "target", "mask": "images/mask.png"}
+    root = write_listing(folder, line("a", "images/0.png", SQUARE, RIGHT_HALF, shape))
+    Image.new("L", (WIDTH, HEIGHT), 1).save(root / "images" / "mask.png")
+    return root
+
+
+def _listing_read(folder: Path) -> None:
+    _verified(folder)
+    for texts in ("first", "all"):
+        listing = Listing(folder, "val", texts)
+        listing.fingerprint()
+        for sample in listing:
+            _ = sample.query, sample.image, sample.target_HW
 
 
 def _pictures(folder: Path) -> Path:
@@ -442,6 +460,12 @@ READERS = [
     # Data
     Reader("annotation", ("val/a.json", "val/a.jpg"), _data, _sample),
     Reader("verified data", ("val/a.json", "val/a.jpg"), _data, _verified),
+    Reader(
+        "listing",
+        ("data.json", "val.jsonl", "images/0.png", "images/mask.png"),
+        _listing,
+        _listing_read,
+    ),
     Reader("picture", ("*",), _pictures, _each_picture),
     Reader("tables", ("*/data/*.parquet",), _tables, _tables_read, is_slow=True),
     Reader(

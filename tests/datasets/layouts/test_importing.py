@@ -5,19 +5,26 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sessions
 from command import lisabench
 from laid_data import RIGHT_HALF, LaidData, birds, png, query, register
 from PIL import Image
 
+from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.run.manifest import ManifestWriter
+from lisabench.benchmarks.training.setup import resolve_setup
 from lisabench.datasets.layouts import importing
 from lisabench.datasets.layouts.listing import Listing
 from lisabench.datasets.opening import located, open_samples
 from lisabench.harness.errors import DataError, UsageError
 from lisabench.harness.records.run import read_run
+from lisabench.harness.records.training import TrainingData
+from lisabench.reports import formatting
 
 pytestmark = pytest.mark.no_clock
 
@@ -143,6 +150,9 @@ def test_a_copy_and_the_cache_have_one_fingerprint(tmp_path, monkeypatch):
 IMPORTING = """
 import sys, time
 from laid_data import LaidData, birds
+from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.run.manifest import ManifestWriter
+from lisabench.benchmarks.training.setup import resolve_setup
 from lisabench.datasets.layouts import importing
 
 class Slow(LaidData):
@@ -296,3 +306,32 @@ def test_a_package_outside_registers_a_layout_by_entry_point(tmp_path):
     assert done.returncode == 2
     assert "the layout birds cannot be loaded" in done.stderr
     assert "install outside-birds again" in done.stderr
+
+
+# What else reads data
+
+
+def test_a_training_reads_data_by_name_and_records_what_they_are(monkeypatch):
+    layout = birds()
+    layout.laid["train"] = layout.laid["val"][:2]
+    source = register(monkeypatch, layout)
+    setup = resolve_setup({"data": source, "max_val_samples": 1})
+    train, val = setup.train_samples(), setup.val_samples()
+    assert ([sample.id for sample in train], len(val)) == (["left", "right"], 1)
+    assert sorted(layout.reads) == ["train", "val"]
+    recorded = TrainingData(len(train), train.fingerprint(), **train.origin)
+    assert recorded.as_json() | {"licence": "CC0"} == recorded.as_json()
+    assert "laid://birds, layout laid, revision abc" in formatting.origin_of_data(vars(recorded))
+    assert TrainingData(1, "f").as_json() == {"count": 1, "fingerprint": "f"}
+
+
+@pytest.mark.parametrize(("name", "warned"), [("refcoco", False), ("laid", True)])
+def test_weights_that_have_seen_reasonsegs_val_are_no_matter_on_other_data(
+    tmp_path, monkeypatch, name, warned
+):
+    layout = birds()
+    layout.name = name
+    named = sessions.suite(register(monkeypatch, layout))
+    suite = replace(named, contaminations=("these weights have seen val",))
+    manifest = ManifestWriter(tmp_path, suite, Queries.of(suite))
+    assert ("these weights have seen val" in manifest.warnings) == warned
