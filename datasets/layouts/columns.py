@@ -20,9 +20,11 @@ from ...harness.errors import DataError, UsageError
 
 # Names in the order in which they are preferred.
 IMAGES = ("image", "img", "picture", "image_bytes", "image_path", "img_path", "file_name")
+WORDINGS_OF_ONE = ("text", "texts", "query", "queries")  # in a list, paraphrases of one query
 TEXTS = (
-    *("text", "texts", "query", "queries", "sentences", "sentence", "expressions", "expression"),
-    *("referring_expressions", "referring_expression", "captions", "caption", "phrase"),
+    *WORDINGS_OF_ONE,
+    *("sentences", "sentence", "expressions", "expression", "referring_expressions"),
+    *("referring_expression", "captions", "caption", "phrase"),
 )
 ANSWERS = ("answer", "answers")  # the texts where a list; otherwise what a model should say
 QUESTIONS = ("question",)
@@ -49,6 +51,8 @@ class QueryColumns:
 
     Attributes:
         texts: its wordings.
+        are_queries: whether several texts are a query each, as the sentences of a reference are in
+            every evaluation of refCOCO; otherwise they are wordings of one query, as in ReasonSeg.
         mask: its target.
         mask_form: "pixels" is a nested list, "picture" an encoded one, "outlines" is polygons or
             run lengths, nested or as JSON.
@@ -60,6 +64,7 @@ class QueryColumns:
     """
 
     texts: str
+    are_queries: bool
     mask: str
     mask_form: MaskForm
     is_two_valued: bool
@@ -165,6 +170,7 @@ def _query_columns(fields: dict[str, Any]) -> QueryColumns | None:
     assert form is not None
     return QueryColumns(
         texts=texts,
+        are_queries=_lists_texts(fields[texts]) and texts not in WORDINGS_OF_ONE,
         mask=mask,
         mask_form=form,
         is_two_valued=form == "pixels" and _is_bool(mask_type.value_type.value_type),

@@ -208,16 +208,17 @@ class ParquetLayout:
                     if table.columns.samples is not None:
                         own_id = _shown(query_row.value(table.columns.query.id))
                         query_id = own_id or f"{row_id}-{sample_number}"
-                    texts = query_row.texts(table.columns.query.texts)
-                    yield LaidQuery(
-                        id=_unique(query_id, taken),
-                        image=image,
-                        image_name=image_name,
-                        texts=texts,
-                        is_sentence=_is_sentence(query_row, table.columns.query, texts),
-                        shapes=self._shapes(query_row, table.columns.query, size),
-                        tags=_tags(query_row, table.columns.query),
-                    )
+                    shapes = self._shapes(query_row, table.columns.query, size)
+                    for wordings, ending in _wordings(query_row, table.columns.query):
+                        yield LaidQuery(
+                            id=_unique(query_id + ending, taken),
+                            image=image,
+                            image_name=image_name,
+                            texts=wordings,
+                            is_sentence=_is_sentence(query_row, table.columns.query, wordings),
+                            shapes=shapes,
+                            tags=_tags(query_row, table.columns.query),
+                        )
 
     def _image(self, row: Row, columns: Columns) -> tuple[Path | bytes, str, Size]:
         """Return the image of a row, its name, and its height and width.
@@ -330,6 +331,16 @@ def refuse_unknown_split(source: str, split: str, known: Iterable[str]) -> None:
         raise DataError(
             f"{source}: has no split {split!r}; it has {', '.join(known)}: choose one with --split"
         )
+
+
+def _wordings(row: Row, columns: QueryColumns) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the wordings of each query about a target, and what its id ends with."""
+    texts = row.texts(columns.texts)
+    if not columns.are_queries:
+        yield texts, ""
+        return
+    for number, text in enumerate(texts):
+        yield (text,), f"#{number}"
 
 
 def _is_sentence(row: Row, columns: QueryColumns, texts: Sequence[str]) -> bool:

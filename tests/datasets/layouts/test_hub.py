@@ -75,7 +75,7 @@ def test_only_the_split_asked_for_is_downloaded_and_the_commit_recorded(hub):
     layout = layout_of("hf://owner/name@v1")
     assert (layout.name, list(layout.splits()), hub.downloaded) == ("hub", ["testA", "val"], [])
     read = list(layout.queries("val"))
-    assert [query.id for query in read] == ["469306", "469307"]
+    assert [query.id for query in read] == ["469306#0", "469306#1", "469307#0"]
     assert hub.downloaded == ["data/val-00000-of-00001.parquet"]
     facts = layout.facts
     assert (facts.source, facts.revision) == ("hf://owner/name", COMMIT)

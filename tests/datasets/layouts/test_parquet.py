@@ -70,11 +70,12 @@ def test_refcoco_of_lmms_is_read(tmp_path):
     masks = parquet_files.refcoco_of_lmms(tmp_path)
     assert list(layout_of(str(tmp_path)).splits()) == ["testA", "val"]
     read = queries(tmp_path, "val")
-    assert read["469306"].texts == ("left guy", "man in red")
-    assert not read["469306"].is_sentence
-    assert read["469306"].image_name == read["469307"].image_name  # it is the same picture
-    for query_id, mask_HW in masks.items():
-        np.testing.assert_array_equal(drawn(read[query_id]), mask_HW)
+    assert list(read) == ["469306#0", "469306#1", "469307#0"]  # each sentence is a query
+    assert read["469306#1"].texts == ("man in red",)
+    assert not read["469306#0"].is_sentence
+    assert len({query.image_name for query in read.values()}) == 1  # it is the same picture
+    for query_id, query in read.items():
+        np.testing.assert_array_equal(drawn(query), masks[query_id.partition("#")[0]])
     assert any("single polygon" in warning for warning in layout_of(str(tmp_path)).facts.warnings)
 
 
@@ -88,13 +89,13 @@ def test_refcoco_of_jxu_is_read_with_pictures_beside_it(tmp_path):
     )
     masks = parquet_files.refcoco_of_jxu(tmp_path, lengths)
     read = queries(tmp_path, "val")
-    np.testing.assert_array_equal(drawn(read["11"]), masks["11"])
-    np.testing.assert_array_equal(drawn(read["12"]), crowd)
-    assert read["11"].texts == ("left guy",)
-    assert read["11"].image == tmp_path / "coco/train2014/COCO_train2014_000000581857.jpg"
-    assert read["11"].image_name == read["12"].image_name
+    np.testing.assert_array_equal(drawn(read["11#0"]), masks["11"])
+    np.testing.assert_array_equal(drawn(read["12#0"]), crowd)
+    assert read["11#0"].texts == ("left guy",)
+    assert read["11#0"].image == tmp_path / "coco/train2014/COCO_train2014_000000581857.jpg"
+    assert read["11#0"].image_name == read["12#0"].image_name
 
-    read["11"].image.unlink()
+    read["11#0"].image.unlink()
     message = error_of(tmp_path)
     assert "row 1: image_path names 'coco/train2014/COCO" in message
     assert "put them there" in message
@@ -119,12 +120,17 @@ def test_samples_of_refcoco_m_are_queries_about_the_image_of_their_row(tmp_path)
         compressed[sample_id] = rle["counts"].decode()
     parquet_files.refcoco_m(tmp_path, compressed)
     read = queries(tmp_path, "val")
-    assert list(read) == ["3", "4"]
-    assert read["4"].texts == ("the dog 4", "a dog")
-    assert read["4"].tags == {"category": "dog"}
-    assert read["3"].image_name == read["4"].image_name
-    for sample_id, mask_HW in masks.items():
-        np.testing.assert_array_equal(drawn(read[sample_id]), mask_HW)
+    assert list(read) == ["3#0", "3#1", "4#0", "4#1"]
+    assert [query.texts[0] for query in read.values()] == [
+        "the dog 3",
+        "a dog",
+        "the dog 4",
+        "a dog",
+    ]
+    assert read["4#0"].tags == {"category": "dog"}
+    assert len({query.image_name for query in read.values()}) == 1
+    for query_id, query in read.items():
+        np.testing.assert_array_equal(drawn(query), masks[query_id.partition("#")[0]])
     facts = layout_of(str(tmp_path)).facts
     assert facts.ignored == "none: polygons and run lengths have no ignored pixels"
 
@@ -240,7 +246,7 @@ def test_ids_are_made_unique_and_blank_wordings_left_out(tmp_path):
         tmp_path / "val.parquet",
         {
             "image": pa.array([parquet_files.picture(0)] * 3),
-            "captions": pa.array([["", "one"], ["two"], ["What is it?"]]),
+            "texts": pa.array([["", "one", "first"], ["two"], ["What is it?"]]),
             "is_sentence": pa.array([True, None, None]),
             "ann_id": pa.array([7, 7, None]),
             "mask": masks,
@@ -249,7 +255,7 @@ def test_ids_are_made_unique_and_blank_wordings_left_out(tmp_path):
     read = queries(path, "val")
     assert list(read) == ["7", "7-2", "val-000002"]
     assert [query.is_sentence for query in read.values()] == [True, False, True]
-    assert read["7"].texts == ("one",)
+    assert read["7"].texts == ("one", "first")
 
 
 def test_memory_does_not_grow_with_the_table(tmp_path):
