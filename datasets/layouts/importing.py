@@ -17,7 +17,16 @@ from ...harness.errors import DataError, UsageError
 from ...harness.records.whole_file import whole_folder
 from ...harness.text import is_folder_name
 from ..image import digest, read_mask
-from .listing import ENDING, FACTS_FILE, SCHEMA, is_listing, line_fault
+from .listing import (
+    ENDING,
+    FACTS_FILE,
+    SCHEMA,
+    is_listing,
+    line_fault,
+    lines_of,
+    parse_line,
+    split_file,
+)
 from .query import LaidQuery, Layout
 
 IMAGES = "images"
@@ -71,7 +80,7 @@ def cached(layout: Layout, source: str, split: str, progress: Progress) -> Path:
         UsageError: the cache folder cannot be written to.
     """
     folder = _cached_folder(layout, source, split)
-    if is_listing(folder):
+    if _is_usable(folder, split):
         return folder
     # Not before: to name its splits, a layout may have to read all of its annotations.
     _refuse_missing(layout, source, split)
@@ -79,7 +88,8 @@ def cached(layout: Layout, source: str, split: str, progress: Progress) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # The operating system frees the lock when a process ends, also when it is killed.
         with FileLock(folder.with_name(f".{folder.name}.waiting")):
-            if not is_listing(folder):
+            if not _is_usable(folder, split):
+                shutil.rmtree(folder, ignore_errors=True)
                 _write(layout, source, folder, [split], False, progress)
     except OSError as error:
         hint = "name another folder in the environment variable LISABENCH_CACHE"
@@ -87,6 +97,21 @@ def cached(layout: Layout, source: str, split: str, progress: Progress) -> Path:
             f"{folder.parent}: cannot be written ({error.strerror}); {hint}"
         ) from error
     return folder
+
+
+def _is_usable(folder: Path, split: str) -> bool:
+    """Return whether a listing is there, and its first image where the listing says.
+
+    Images that stay where they are may be moved, and a layout may find them in their new place.
+    """
+    if not is_listing(folder):
+        return False
+    try:
+        path = split_file(folder, split)
+        line, content = next(lines_of(path))
+        return (folder / parse_line(path, line.number, content)["image"]).is_file()
+    except (DataError, OSError, StopIteration):
+        return False
 
 
 def _cached_folder(layout: Layout, source: str, split: str) -> Path:

@@ -140,6 +140,19 @@ def test_images_that_are_files_stay_where_they_are(tmp_path, monkeypatch):
     assert sorted(path.name for path in root.iterdir()) == ["data.json", "val.jsonl"]
 
 
+def test_data_whose_images_were_moved_are_imported_again(tmp_path, monkeypatch):
+    image = tmp_path / "x.png"
+    image.write_bytes(png(1))
+    layout = LaidData({"val": [query("q", image)]})
+    source = register(monkeypatch, layout)
+    root = located(source, "val", quiet)
+    layout.laid["val"] = [query("q", image.rename(tmp_path / "y.png"))]
+    assert located(source, "val", quiet) == root
+    assert open_samples(root)[0].image.shape == (12, 16, 3)
+    (root / "val.jsonl").write_text("{")
+    assert open_samples(located(source, "val", quiet))[0].id == "q"
+
+
 def test_a_copy_and_the_cache_have_one_fingerprint(tmp_path, monkeypatch):
     source = register(monkeypatch, birds())
     imported(birds(), tmp_path / "out")
