@@ -9,6 +9,7 @@ import huggingface_hub
 import parquet_files
 import pytest
 from command import lisabench
+from huggingface_hub import constants, errors
 
 from lisabench.datasets.layouts.known import layout_of
 from lisabench.harness.errors import DataError
@@ -33,7 +34,7 @@ class Hub:
 
     def _ask(self, hub_id: str, revision: str | None) -> None:
         if self.is_offline:
-            raise huggingface_hub.errors.OfflineModeIsEnabled("offline mode is enabled\nsee above")
+            raise errors.OfflineModeIsEnabled("offline mode is enabled\nsee above")
         if hub_id != "owner/name" or revision not in (None, "main", "v1", COMMIT):
             raise ValueError("404 Client Error: Repository Not Found")
 
@@ -55,7 +56,7 @@ class Hub:
     def snapshot_download(self, hub_id, *, repo_type, revision, allow_patterns, local_files_only):
         assert (repo_type, allow_patterns, local_files_only) == ("dataset", [], True)
         if hub_id != "owner/name" or revision == "v9" or not self.snapshot.exists():
-            raise huggingface_hub.errors.LocalEntryNotFoundError("no snapshot")
+            raise errors.LocalEntryNotFoundError("no snapshot")
         return str(self.snapshot)
 
 
@@ -181,3 +182,21 @@ def test_a_wrong_id_is_one_line_of_the_command(hub):
         done = lisabench("run", "tiny", "--data", source, "--split", "val")
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert message in done.stderr
+
+
+def test_the_real_client_reads_its_cache_offline(tmp_path, monkeypatch):
+    """A cache as the client keeps it, with one of two splits and without a card."""
+    cache = tmp_path / "datasets--owner--name"
+    parquet_files.refcoco_of_lmms(cache / "snapshots" / COMMIT)
+    (cache / "snapshots" / COMMIT / "data" / "testA-00000-of-00001.parquet").unlink()
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for source in ("hf://owner/name", f"hf://owner/name@{COMMIT}"):
+        layout = layout_of(source)
+        assert layout.splits() == ["val"]
+        assert len(list(layout.queries("val"))) == 3
+        assert (layout.facts.revision, layout.facts.licence) == (COMMIT, None)
+    with pytest.raises(DataError, match=r"hf://owner/other: .* cannot be asked .*not in the cache"):
+        layout_of("hf://owner/other")
