@@ -88,7 +88,7 @@ class HubLayout:
         """Return the names of the splits."""
         return list(self._files)
 
-    @cached_property
+    @property
     def facts(self) -> LayoutFacts:
         """What the data set says of itself: of the split that was read, or else of the smallest.
 
@@ -98,7 +98,7 @@ class HubLayout:
         here = list(self._layouts) or [min(self._files, key=lambda split: len(self._files[split]))]
         facts = self._layout(here[0]).facts
         return replace(
-            facts, source=f"hf://{self._hub_id}", revision=self._commit, licence=self._licence()
+            facts, source=f"hf://{self._hub_id}", revision=self._commit, licence=self._licence
         )
 
     def identity(self) -> str:
@@ -128,6 +128,7 @@ class HubLayout:
             self._layouts[split] = ParquetLayout(self._source, root, {split: names}, advice)
         return self._layouts[split]
 
+    @cached_property
     def _licence(self) -> str | None:
         """Return the licence that the card states; None if it states none or cannot be read."""
         import huggingface_hub

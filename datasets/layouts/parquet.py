@@ -155,7 +155,7 @@ class ParquetLayout:
         """Return the names of the splits."""
         return list(self._files)
 
-    @cached_property
+    @property
     def facts(self) -> LayoutFacts:
         """What the first table says of the data.
 

@@ -87,6 +87,7 @@ def _drawn(polygons: list[list[float]], size: Size) -> dict[str, Any]:
             "COCO's polygons need pycocotools: pip install 'lisabench[data]'"
         ) from error
 
-    parts = mask.frPyObjects(polygons, *size)
-    rle: Any = mask.merge(parts)  # in its stubs, counts are text; they are bytes
+    # Its stubs know neither several polygons, nor that counts are bytes.
+    coco: Any = mask
+    rle = coco.merge(coco.frPyObjects(polygons, *size))
     return {"size": list(size), "counts": rle["counts"].decode("ascii")}

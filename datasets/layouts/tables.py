@@ -128,7 +128,9 @@ class Table:
             yield row
             return
         samples = row.cells[column].values
-        for number in range(0 if samples is None else len(samples)):
+        if samples is None:
+            return
+        for number in range(len(samples)):
             yield Row(samples[number], f"{row.place}, {column}[{number}]")
 
     @contextmanager

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from statistics import median
 
+from pydantic import JsonValue
+
 from ...harness.measure import UNATTRIBUTED_LIMIT
 from ...harness.records.journal import write_json
 from ...harness.records.training import Training, TrainingEpoch, TrainingStep
@@ -32,7 +34,9 @@ def summarise_training(training: Training) -> TrainingSummary:
     best_epoch = training.best_epoch
     # A loss of weight 0 is recorded, but not minimised.
     minimised = {name: weight for name, weight in manifest.setup.losses.items() if weight}
-    data = {use: of_split.as_json() for use, of_split in manifest.data.items()}
+    data: dict[str, JsonValue] = {}
+    for use, of_split in manifest.data.items():
+        data[use] = of_split.as_json()
     return TrainingSummary(
         status=manifest.status,
         started=manifest.started,

@@ -204,11 +204,12 @@ def test_the_example_of_an_adapter_answers_with_the_pixels_that_it_promises():
 
 
 def test_no_other_program_is_left_out():
-    """`tests/reports/test_load.py` runs the example of records, and looks at what it computes."""
+    """`tests/reports/test_load.py` and `tests/reports/export/test_coco.py` run those of records."""
     others = [block.text for block in blocks_in("python") if "def build(" not in block.text]
-    assert len(others) == 2
+    assert len(others) == 3
     assert "lisabench.run(" in others[0]
     assert "lisabench.load(" in others[1]
+    assert "lisabench.masks(" in others[2]
 
 
 def test_the_example_of_a_run_from_python_asks_for_what_the_suite_has(monkeypatch):

@@ -1,10 +1,12 @@
 """Masks for other tools: pycocotools reads what is written."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from command import lisabench as command
+from places import ROOT
 from pycocotools.coco import COCO
 from run_factory import edit_lines, edit_run, write_run
 
@@ -72,3 +74,14 @@ def test_what_cannot_be_exported_is_one_line(run, tmp_path):
     (tmp_path / "file").touch()
     done = command("report", run, "--format", "coco", "--out", tmp_path / "file")
     assert done.returncode == 2 and "name another folder" in done.stderr
+
+
+def test_the_documents_example_shows_each_mask(tmp_path, monkeypatch, capsys):
+    run = write_run(tmp_path / "runs" / "mine", gallery=2, **SMALL)
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "records.md").read_text(), re.DOTALL
+    )
+    (example,) = [block for block in blocks if "lisabench.masks(" in block]
+    monkeypatch.chdir(tmp_path)
+    exec(example, {"lisabench": lisabench})
+    assert len(capsys.readouterr().out.splitlines()) == len(list(lisabench.masks(run)))
