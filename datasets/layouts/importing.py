@@ -16,7 +16,7 @@ from ...harness.environment import cache_folder
 from ...harness.errors import DataError, UsageError
 from ...harness.records.whole_file import whole_folder
 from ...harness.text import is_folder_name
-from ..image import digest, read_mask
+from ..image import digest, printable, read_mask
 from .listing import (
     ENDING,
     FACTS_FILE,
@@ -151,6 +151,7 @@ def _write(
             # At the end: some layouts know the facts of what they have read, and no more.
             facts: dict[str, Any] = {"schema": SCHEMA, "layout": layout.name}
             facts |= asdict(layout.facts)
+            facts["source"] = printable(facts["source"])
             text = json.dumps(facts, indent=1, ensure_ascii=False)
             (temporary / FACTS_FILE).write_text(text + "\n", encoding="utf-8")
     except OSError as error:

@@ -348,3 +348,10 @@ def test_weights_that_have_seen_reasonsegs_val_are_no_matter_on_other_data(
     suite = replace(named, contaminations=("these weights have seen val",))
     manifest = ManifestWriter(tmp_path, suite, Queries.of(suite))
     assert ("these weights have seen val" in manifest.warnings) == warned
+
+
+def test_the_facts_of_a_source_whose_name_is_no_text_can_be_written(tmp_path):
+    layout = birds()
+    layout.facts = replace(layout.facts, source="caf\udce9")  # as Python reads such a path
+    imported(layout, tmp_path / "out")
+    assert Listing(tmp_path / "out").origin["source"] == "caf\\xe9"
