@@ -201,7 +201,8 @@ def test_a_failing_case_ends_with_5_and_keeps_the_rest(data_root, tmp_path):
 
 def test_list_prints_json():
     listed = json.loads(lisabench_cli("list", "--json").stdout)
-    assert set(listed) == {"suites", "adapters", "settings", "presets", "recipes", "metrics"}
+    headings = {"suites", "adapters", "settings", "presets", "recipes", "metrics", "layouts"}
+    assert set(listed) == headings
     assert "tiny" in listed["suites"] and "gIoU" in listed["metrics"]
 
 
