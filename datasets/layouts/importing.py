@@ -29,6 +29,8 @@ from .listing import (
 )
 from .query import LaidQuery, Layout
 
+# A number that is raised when a layout reads a source otherwise: it is imported again then.
+VERSION = 1
 IMAGES = "images"
 WITHOUT_NAME = "images-by-digest"  # whose own name cannot be a file's, or is another's
 SHOWN_EVERY = 100  # queries
@@ -118,7 +120,7 @@ def _cached_folder(layout: Layout, source: str, split: str) -> Path:
     """Return where a split is kept: another place whenever the source has changed."""
     # The listing names images by their absolute paths, so a source that was moved is another one.
     place = source if "://" in source else str(Path(source).resolve())
-    origin = [SCHEMA, layout.name, place, layout.identity(), split]
+    origin = [SCHEMA, VERSION, layout.name, place, layout.identity(), split]
     key = hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:16]
     readable = re.sub(r"[^\w.+-]", "-", f"{layout.name}-{split}", flags=re.ASCII)[:60]
     return cache_folder() / "data" / f"{readable}-{key}"

@@ -158,7 +158,7 @@ def test_records_load_as_a_table_with_a_row_a_line(demo):
         (["run", "tiny", "--data", "gone"], "gone"),
         (["run", "--resume"], "--out"),
         (["run", "--resume", "--out", "gone"], "gone"),
-        (["report", "gone"], "run.json"),
+        (["report", "gone"], "there is no folder gone"),
         (["list", "suits"], "did you mean 'suites'"),
         (["run", "--limit", "0"], "--limit"),
     ],

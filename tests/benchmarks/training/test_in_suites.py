@@ -143,7 +143,7 @@ def ends(monkeypatch, returncode=0, stderr=""):
 
 def test_a_training_is_begun_with_its_options_and_seed(tmp_path, monkeypatch):
     commands = ends(monkeypatch)
-    ended = in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, gpu=False)
+    ended = in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, has_gpu=False)
     assert ended == replace(TRAINING, status="complete", reason=None)
     ((*start, config, seed, number, out, folder),) = commands
     assert start == [sys.executable, "-m", "lisabench", "train", "--config"]
@@ -159,10 +159,10 @@ def test_a_training_is_begun_with_its_options_and_seed(tmp_path, monkeypatch):
 def test_a_complete_training_is_skipped_and_one_that_was_begun_resumed(tmp_path, monkeypatch):
     folder = write_training(tmp_path / "trainings" / "t-3", losses=falling(4), mious=[0.1])
     commands = ends(monkeypatch)
-    assert in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, gpu=False).status == "complete"
+    assert in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, has_gpu=False).status == "complete"
     assert commands == []
     edit_run(folder, status="running")
-    in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, gpu=False)
+    in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, has_gpu=False)
     assert commands[0][-1] == "--resume"
 
 
@@ -189,7 +189,7 @@ def test_how_a_training_failed_is_its_status_and_reason(
     tmp_path, monkeypatch, returncode, stderr, status, reason
 ):
     ends(monkeypatch, returncode, stderr)
-    found = in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, gpu=True)
+    found = in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, has_gpu=True)
     assert found.status == status
     assert reason in found.reason and "\n" not in found.reason
 
