@@ -80,7 +80,7 @@ def in_a_thread(function):
 
 @pytest.fixture(autouse=True)
 def _without_data(monkeypatch):
-    monkeypatch.setattr(case_worker, "ReasonSeg", list)
+    monkeypatch.setattr(case_worker, "open_samples", list)
 
 
 def a_worker(device):

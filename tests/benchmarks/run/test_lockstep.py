@@ -312,16 +312,18 @@ def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(
         if fails:
             raise RuntimeError("planted")
 
-    monkeypatch.setattr(worker, "end_with", lambda _: None)
+    # This process ends with no session, and stays in its group.
+    monkeypatch.setattr(worker, "end_with", lambda *_, **__: None)
+    monkeypatch.setattr(worker.os, "setpgid", lambda *_: None)
     monkeypatch.setattr(case_worker, "clock_for", lambda _: Clock(happened))
-    monkeypatch.setattr(case_worker, "ReasonSeg", list)
+    monkeypatch.setattr(case_worker, "open_samples", list)
     monkeypatch.setattr(CaseWorker, function, queue)
     pipe = SimpleNamespace(
         recv=iter([(getattr(CaseWorker, function), ([0],))]).__next__,
         send=lambda _: happened.append("handed over"),
     )
     with pytest.raises(StopIteration):
-        worker.serve(pipe, None, CaseWorker, WorkerSettings("fake", None, {}))
+        worker.serve(pipe, None, CaseWorker, WorkerSettings("fake", None, {}), None)
     assert happened == ["queued", "settled", "handed over"]
 
 

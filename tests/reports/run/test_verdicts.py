@@ -50,7 +50,7 @@ def sentence(summary, *comparisons):
 
 
 def words(summary, comparison):
-    return [in_words(verdict) for verdict in verdicts(comparison, summary)]
+    return [in_words(verdict) for verdict in verdicts(comparison, summary.cases)]
 
 
 def test_the_word_comes_first_then_the_amount_the_interval_and_what_would_tell(summary):
@@ -65,7 +65,7 @@ def test_the_word_comes_first_then_the_amount_the_interval_and_what_would_tell(s
         "cannot tell: -3.8 points gIoU (-18.8 to +11.3); 16 images show only differences over 15 "
         "points; 2 points take about 920 images",
     ]
-    tones = [verdict.tone for verdict in verdicts(comparison, summary)]
+    tones = [verdict.tone for verdict in verdicts(comparison, summary.cases)]
     assert tones == ["good", "good", "open"]
 
 
@@ -78,7 +78,7 @@ def test_what_costs_more_and_is_worse_has_the_tone_bad(summary):
         "larger: 18 % more (1.18x, 1.17 to 1.19)",
         "worse: -9.0 points gIoU (-12.0 to -6.0)",
     ]
-    assert {verdict.tone for verdict in verdicts(comparison, summary)} == {"bad"}
+    assert {verdict.tone for verdict in verdicts(comparison, summary.cases)} == {"bad"}
 
 
 def test_a_time_that_cannot_be_told_says_how_many_pairs_of_processes_would_tell(summary):
@@ -108,7 +108,7 @@ def test_one_pair_of_processes_gives_no_verdict_on_time_but_an_allocator_counts(
 
 def test_what_was_not_compared_has_no_word_and_says_why(summary):
     random = [case.model_copy(update={"has_quality": False}) for case in summary.cases]
-    of_nothing = verdicts(compared(), summary.model_copy(update={"cases": random}))
+    of_nothing = verdicts(compared(), random)
     assert [verdict.word for verdict in of_nothing] == ["", "", ""]
     assert [in_words(verdict) for verdict in of_nothing] == [
         "time was not measured on both sides",
@@ -119,7 +119,7 @@ def test_what_was_not_compared_has_no_word_and_says_why(summary):
 
 def test_two_measurements_of_one_model_have_no_word(summary):
     twin = compared(time=ratio(1.2, 1.1, 1.3), same_settings=True)
-    time = verdicts(twin, summary)[0]
+    time = verdicts(twin, summary.cases)[0]
     assert (time.word, time.note, time.tone) == ("", "two measurements of one model", "same")
     assert sentence(summary, twin) == (
         "All cases have the same settings: there is nothing to compare."
