@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .errors import UsageError, did_you_mean
 
+LONGEST_PATH = 1024  # characters; some systems take no longer ones
 LONGEST_NAME = 255  # bytes of a file's name, on the file systems of all systems
 EMPTY = "the path is empty; name a file or a folder, or leave it out"
 
@@ -41,6 +42,17 @@ def user_source(source: str) -> str:
         UsageError: see `user_path`.
     """
     return source if "://" in source else str(user_path(source))
+
+
+def is_path(text: str) -> bool:
+    """Return whether a text that a file holds can be a path: file systems raise at all others."""
+    if "\0" in text or len(text) > LONGEST_PATH:
+        return False
+    try:
+        sizes = [len(os.fsencode(name)) for name in Path(text).parts]
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return max(sizes, default=0) <= LONGEST_NAME
 
 
 def missing(kind: str, path: Path) -> str:

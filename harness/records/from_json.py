@@ -6,7 +6,6 @@ its field, so that the rest of the code can rely on it.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -25,10 +24,9 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from typing_extensions import TypedDict
 
 from ..errors import DataError, validation_problems
-from ..paths import LONGEST_NAME
+from ..paths import is_path
 
 T = TypeVar("T")
-LONGEST_FOLDER = 1024  # characters; some systems take no longer paths
 
 
 def _inside(folder: str) -> str:
@@ -40,9 +38,8 @@ def _inside(folder: str) -> str:
     path = PurePosixPath(folder)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError("it leads out of the folder that it is in")
-    longest_bytes = max([len(os.fsencode(name)) for name in path.parts], default=0)
-    if longest_bytes > LONGEST_NAME or len(folder) > LONGEST_FOLDER:
-        raise ValueError("it is too long for a file system")
+    if not is_path(folder):
+        raise ValueError("it is too long for a file system, or no text")
     return folder
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...harness.errors import DataError, UsageError
 from ...harness.json_file import read_object
+from ...harness.paths import is_path
 from ..lisa.weights_format import FORMAT
 from . import lora
 from .shards import Shape, WeightFiles, weight_files
@@ -270,10 +271,10 @@ def _named_tower(folder: Path, config: Mapping[str, Any]) -> Path:
 
 
 def _name_in(config: Mapping[str, Any], *keys: str) -> str:
-    """Return the name of a model under the first key that has one."""
+    """Return the name of a model, which may be a folder, under the first key that has one."""
     for key in keys:
         name = config.get(key)
-        if isinstance(name, str) and name and "\0" not in name:
+        if isinstance(name, str) and name and is_path(name):
             return name
     return "of no name"
 

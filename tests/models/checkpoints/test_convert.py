@@ -244,6 +244,18 @@ def test_an_adapter_that_cannot_be_merged_right_is_refused(tmp_path: Path, tenso
         convert(src, tmp_path / "ours")
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "x/" * 2000, "a\0b", "\ud800", None])
+def test_an_adapter_whose_base_cannot_be_a_folder_is_one_line(tmp_path, name) -> None:
+    src = tmp_path / "adapter"
+    src.mkdir()
+    factory.save({f"base_model.model.{key}.weight": t for key, t in lora().items()},
+                 src / "adapter_model.safetensors")  # fmt: skip
+    settings = {**LORA, "base_model_name_or_path": name}
+    (src / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(DataError, match=r"the model that it was made for \(of no name\)"):
+        convert(src, tmp_path / "ours")
+
+
 def test_an_adapter_of_other_weights_is_refused(tmp_path: Path, tensors: dict) -> None:
     extra = {"model.layers.9.self_attn.q_proj.lora_A.weight": torch.zeros(4, 64)}
     half = factory.write_lisa(tmp_path / "half", {**tensors, **extra})
