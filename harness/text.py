@@ -7,9 +7,12 @@ line break, no half of a character that cannot be written.
 import re
 
 # Control characters (among them ESC, which begins the escape codes of terminals), the marks that
-# reverse the direction of writing, line and paragraph separators, and halves of surrogate pairs. By
-# the last, Python stands for a byte of a file's name that is no text.
-ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# reverse the direction of writing, line and paragraph separators, invisible marks that no script
+# needs, and halves of surrogate pairs. By the last, Python stands for a byte of a file's name that
+# is no text.
+ACTING = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
 LONGEST_REASON = 300  # characters
 
 

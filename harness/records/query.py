@@ -308,7 +308,10 @@ def _are_possible(counts: Counts, height: int, width: int) -> bool:
     """Return whether no score of a query in an image of this size can be out of its range."""
     pixels = (counts.target_px, counts.predicted_px, counts.union_px, counts.valid_px)
     is_possible = min(pixels) >= 0 and max(pixels) <= height * width
-    is_possible &= 0 <= counts.intersection_px <= counts.union_px
+    is_possible &= 0 <= counts.intersection_px <= min(counts.target_px, counts.predicted_px)
+    both_px = counts.target_px + counts.predicted_px
+    is_possible &= counts.union_px == both_px - counts.intersection_px
+    is_possible &= counts.union_px <= counts.valid_px
     for box in (counts.target_box, counts.predicted_box):
         if box is not None:
             left, top, right, bottom = box

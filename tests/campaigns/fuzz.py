@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import traceback
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from mutations import mutated
 from readers import READERS, Reader
 
 from lisabench.harness.errors import LONGEST_MESSAGE, LisabenchError
+from lisabench.harness.text import visible
 
 TIME_LIMIT_S = 60
 
@@ -102,8 +104,10 @@ def _is_ours(frame: traceback.FrameSummary) -> bool:
 def _fault_of_message(message: str) -> str | None:
     if len(message) > LONGEST_MESSAGE:
         return f"a message of {len(message)} characters: {message[:80]!r}"
-    if not message.isprintable():
-        return f"a message with control characters: {message[:200]!r}"
+    # Not `isprintable`: a character that this Python's Unicode does not know yet is text, too.
+    categories = {unicodedata.category(character) for character in message}
+    if categories & {"Cc", "Cs", "Zl", "Zp"} or visible(message) != message:
+        return f"a message with characters that act: {message[:200]!r}"
     return None
 
 

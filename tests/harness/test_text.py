@@ -87,6 +87,7 @@ def test_names_and_numbers_stay_readable_in_a_file():
 
 def test_nothing_in_a_line_acts_on_a_terminal():
     acting = "\x1b]0;title\x07\x1b[2J \r\n\t\x9b31m \x00 \u202egnp.exe \u2028 \udce9 \x7f"
+    acting += " \u2064 \u2065 \u206f \ufeff"  # invisible
     shown = text.one_line(acting)
     assert shown.isprintable() and shown.encode()
     assert "\\x1b]0;title\\x07" in shown and "\\udce9" in shown and "\\u202egnp.exe" in shown

@@ -151,6 +151,8 @@ OTHER_LINES = {
     "no regions": {"regions": None},
     "a whole number with a point": {"process": 1.0},
     "pixels that contradict each other": {"intersection_px": 6},
+    "a union that is not that of its parts": {"union_px": 7},
+    "more pixels than are counted": {"valid_px": 1},
     "a text for a number": {"latency_ns": "12"},
     "a number below 0": {"latency_ns": -1},
     "infinity": {"energy_mj": float("inf")},

@@ -244,7 +244,7 @@ def test_an_adapter_that_cannot_be_merged_right_is_refused(tmp_path: Path, tenso
         convert(src, tmp_path / "ours")
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "x/" * 2000, "a\0b", "\ud800", None])
+@pytest.mark.parametrize("name", ["x" * 5000, "x/" * 2000, "a\0b", None])
 def test_an_adapter_whose_base_cannot_be_a_folder_is_one_line(tmp_path, name) -> None:
     src = tmp_path / "adapter"
     src.mkdir()
