@@ -303,6 +303,12 @@ def make_older(folder: Path) -> Path:
     return folder
 
 
+def nothing_found(line: dict) -> dict:
+    """Return a line of a query that was answered with an empty mask."""
+    empty = {"intersection_px": 0, "predicted_px": 0, "predicted_box": None}
+    return line | empty | {"union_px": line["target_px"]}
+
+
 def failed(
     line: dict[str, Any], status: str = "oom", reason: str = "OutOfMemoryError: no more"
 ) -> dict[str, Any]:

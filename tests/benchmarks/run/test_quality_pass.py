@@ -98,12 +98,18 @@ def test_a_line_has_the_fields_of_a_timed_one_without_times(data_root, tmp_path)
     assert not of_quality & {"warnings", "block"}
 
 
+def hit(line: dict, pixels: int) -> dict:
+    """Return a line whose mask is so many pixels of the target, and no others."""
+    counts = {"intersection_px": pixels, "predicted_px": pixels}
+    return line | counts | {"union_px": line["target_px"]}
+
+
 def test_scores_come_from_the_pass_where_a_run_has_it_and_from_the_timed_lines_in_older_runs(
     data_root, tmp_path
 ):
     """Half of each target is hit in the timed lines, all of it in the quality pass."""
     result = run(planned(data_root), tmp_path / "out")
-    worse = [line | {"intersection_px": line["target_px"] // 2} for line in result.samples]
+    worse = [hit(line, line["target_px"] // 2) for line in result.samples]
     newer = replace(result, samples=worse)
     older = replace(
         newer, run={k: v for k, v in newer.run.items() if k != "quality_pass"}, quality=[]
@@ -161,8 +167,8 @@ def test_of_too_many_images_those_are_kept_that_models_answer_differently(data_r
     def apart(line):  # of q4 the models' answers have nothing in common, of q1 half of it
         if line["case"] != "b" or line["sample_id"] not in ("q1", "q4"):
             return line
-        common = line["union_px"] // 2 if line["sample_id"] == "q1" else 0
-        return line | {"intersection_px": common}
+        common = line["target_px"] // 2 if line["sample_id"] == "q1" else 0
+        return hit(line, common)
 
     edit_lines(tmp_path / "out" / "quality.jsonl", apart)
     after = session(s, tmp_path / "out")

@@ -180,10 +180,14 @@ def test_other_data_is_refused_for_quality_and_costs_are_of_the_common_queries(r
 
 
 def test_targets_that_changed_are_no_common_ground_for_quality(runs):
-    edit_lines(
-        runs[1] / "samples.jsonl",
-        lambda q: q | {"target_px": q["target_px"] + bool(q["target_px"])},
-    )
+    def larger(line):
+        if not line["target_px"]:
+            return line
+        # Where the mask is the whole image, the new pixel is in it.
+        other = "union_px" if line["union_px"] < line["valid_px"] else "intersection_px"
+        return line | {name: line[name] + 1 for name in ("target_px", other)}
+
+    edit_lines(runs[1] / "samples.jsonl", larger)
     found = only(compare_cases(runs[0], "dual", "dual", [runs[1]]))
     assert found.not_compared == {"quality": "the targets of the common queries differ"}
 

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from run_factory import edit_lines, edit_run, failed, write_lines, write_run
+from run_factory import edit_lines, edit_run, failed, nothing_found, write_lines, write_run
 from scipy import stats
 
 from lisabench.harness.records.run import read_run
@@ -115,9 +115,7 @@ def test_quality_is_computed_from_one_record_a_query(tmp_path):
 
 def test_the_record_of_the_lowest_process_counts_wherever_it_stands(tmp_path):
     whole = case_of(summarise(read_run(write_run(tmp_path, **PLAIN))), "clip").quality
-    edit_lines(
-        tmp_path / "samples.jsonl", lambda q: q | ({"intersection_px": 0} if q["process"] else {})
-    )
+    edit_lines(tmp_path / "samples.jsonl", lambda q: nothing_found(q) if q["process"] else q)
     journal = tmp_path / "samples.jsonl"
     journal.write_text("".join(reversed(journal.read_text().splitlines(keepends=True))))
     quality = case_of(summarise(read_run(tmp_path)), "clip").quality
@@ -343,10 +341,7 @@ def test_a_warm_up_that_did_not_settle_is_a_warning(tmp_path):
 def test_a_model_that_is_not_better_than_the_floors_is_a_warning(tmp_path):
     write_run(tmp_path, cases=1, **PLAIN)
     assert not warned(summarise(read_run(tmp_path)), "not better")
-    edit_lines(
-        tmp_path / "samples.jsonl",
-        lambda q: q | ({"intersection_px": 0} if q["case"] == "dual" else {}),
-    )
+    edit_lines(tmp_path / "samples.jsonl", lambda q: nothing_found(q) if q["case"] == "dual" else q)
     assert warned(summarise(read_run(tmp_path)), "dual", "not better than the trivial baseline")
 
 
