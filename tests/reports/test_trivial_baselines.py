@@ -4,7 +4,7 @@ import json
 
 import pytest
 from raw_runs import raw_run
-from run_factory import edit_lines, edit_run, write_run
+from run_factory import edit_lines, edit_run, failed, write_run
 
 from lisabench.harness.records.run import read_run
 from lisabench.reports.page.terminal import refusals
@@ -112,11 +112,9 @@ def test_a_checkpoint_above_the_floor_whose_interval_reaches_it_is_doubted_and_n
         if line["case"] != "dual":
             return line
         hit = line["target_px"] if line["sample_id"] in lucky else 0
-        return line | {
-            "intersection_px": hit,
-            "union_px": max(line["target_px"], 1),
-            "predicted_px": max(hit, 1),
-        }
+        predicted = max(hit, 1)
+        union = line["target_px"] + predicted - hit
+        return line | {"intersection_px": hit, "union_px": union, "predicted_px": predicted}
 
     edit_lines(tmp_path / "samples.jsonl", nearly)
     (found,) = against_trivial_baselines(read_run(tmp_path).cases)
@@ -151,11 +149,11 @@ def test_only_loaded_checkpoints_are_refused(tmp_path):
 
 def test_queries_that_failed_condemn_no_checkpoint(tmp_path):
     checkpoint_run(tmp_path)
-    lost = {"status": "oom", "intersection_px": 0, "predicted_px": 0, "reason": "no memory"}
-    edit_lines(
-        tmp_path / "samples.jsonl",
-        lambda q: q | (lost if q["case"] == "dual" and q["position"] > 0 else {}),
-    )
+
+    def without_memory(line):
+        return failed(line) if line["case"] == "dual" and line["position"] > 0 else line
+
+    edit_lines(tmp_path / "samples.jsonl", without_memory)
     assert not any(found.refused for found in against_trivial_baselines(read_run(tmp_path).cases))
 
 
