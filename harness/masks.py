@@ -68,11 +68,7 @@ def decode(rle: dict[str, Any]) -> np.ndarray:
         DataError: the counts are neither, or do not fill the mask exactly.
     """
     try:
-        height, width = _size(rle)
-        counts = rle.get("counts")
-        if isinstance(counts, str):
-            return _filled(_from_text(counts), height, width, "F")
-        return _filled(_from_list(counts), height, width, "C")
+        return _mask_of(rle, order_of_lists="C")
     except _DamagedError as error:
         raise DataError(f"mask_rle: {error}; the record is damaged") from error
 
@@ -91,12 +87,18 @@ def decode_coco(rle: dict[str, Any]) -> np.ndarray:
         DataError: the counts are neither, or do not fill the mask exactly.
     """
     try:
-        height, width = _size(rle)
-        counts = rle.get("counts")
-        runs = _from_text(counts) if isinstance(counts, str) else _from_list(counts)
-        return _filled(runs, height, width, "F")
+        return _mask_of(rle, order_of_lists="F")
     except _DamagedError as error:
         raise DataError(f"rle: {error}") from error
+
+
+def _mask_of(rle: dict[str, Any], order_of_lists: Literal["C", "F"]) -> np.ndarray:
+    """Return the mask of runs: as text by columns, as lists by rows ("C") or by columns ("F")."""
+    height, width = _size(rle)
+    counts = rle.get("counts")
+    if isinstance(counts, str):
+        return _filled(_from_text(counts), height, width, "F")
+    return _filled(_from_list(counts), height, width, order_of_lists)
 
 
 def pack(mask_HW: np.ndarray) -> dict[str, Any]:
