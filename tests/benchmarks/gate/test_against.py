@@ -800,7 +800,7 @@ def test_versions_end_soon_after_whoever_began_them_was_killed(repository, varia
         env=variables(repository.parent),
         stderr=subprocess.DEVNULL,
     )
-    begun = [out / "parts" / name / "samples.jsonl" for name in ("1-base", "1-head")]
+    begun = [out / "parts" / name / "run.json" for name in ("1-base", "1-head")]
     until(lambda: all(file.exists() for file in begun))
     assert len(left_over(out)) > 2
     running.kill()
