@@ -15,7 +15,7 @@ from raw_runs import raw_run
 from run_factory import row_by_row
 
 from lisabench.harness.errors import DataError
-from lisabench.harness.masks import decode, encode, overlap, pack, unpack
+from lisabench.harness.masks import decode, encode, overlap, pack, resized, shrunk, unpack
 
 pytestmark = pytest.mark.no_clock
 
@@ -75,6 +75,32 @@ def test_pycocotools_reads_what_is_encoded_and_what_it_encodes_is_read(name):
 def test_any_small_mask_is_encoded_as_pycocotools_encodes_it_and_comes_back(mask_HW):
     assert encode(mask_HW) == by_coco(mask_HW)
     assert_same(decode(through_json(encode(mask_HW))), mask_HW)
+
+
+SIZES = st.tuples(st.integers(1, 14), st.integers(1, 14))
+
+
+@given(MASKS, SIZES)
+def test_a_mask_is_shrunk_by_its_runs_as_by_its_pixels(mask_HW, size_hw):
+    assert shrunk(encode(mask_HW), size_hw) == encode(resized(mask_HW, size_hw))
+    assert shrunk(row_by_row(mask_HW), size_hw) == encode(resized(mask_HW, size_hw))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("size_hw", [(1, 1), (37, 61), (70, 1)])
+def test_a_shrunk_mask_has_the_pixels_under_the_centres(name, size_hw):
+    mask_HW = SHAPES[name]
+    by_hand = np.zeros(size_hw, dtype=bool)
+    for row, column in np.ndindex(size_hw):
+        centre = (row + 0.5) * mask_HW.shape[0] / size_hw[0]
+        middle = (column + 0.5) * mask_HW.shape[1] / size_hw[1]
+        by_hand[row, column] = mask_HW[int(centre), int(middle)]
+    assert_same(coco.decode(shrunk(encode(mask_HW), size_hw)) > 0, by_hand)
+
+
+def test_runs_of_no_pixels_at_either_end_are_not_shown():
+    rle = {"size": [2, 2], "counts": "040"}  # no 0, four 1, no 0
+    assert shrunk(rle, (2, 2)) == encode(decode(rle))
 
 
 def test_slices_and_transposed_masks_are_encoded_by_their_own_columns():
