@@ -251,9 +251,9 @@ def _evaluated(
     """Return the records of `evaluate` for the queries of an answered batch."""
     records = []
     for sample, prediction in zip(samples, predictions, strict=True):
-        outcome = _outcome(prediction, sample, kept.has(sample.id))
+        outcome = _outcome(prediction, sample, kept.has(sample.id), with_boundary=True)
         if isinstance(outcome, Failure):
-            outcome = _failure_fields(sample, outcome)
+            outcome = _failure_fields(sample, outcome, with_boundary=True)
         records.append(_query_fields(sample) | {"batch": len(samples)} | outcome)
     return records
 
@@ -272,7 +272,8 @@ def failed_measurement(sample: Sample, failure: Failure) -> dict[str, Any]:
 
 def failed_evaluation(sample: Sample, failure: Failure) -> dict[str, Any]:
     """Return the record of `evaluate` for a query that failed alone, or whose process was lost."""
-    return _query_fields(sample) | {"batch": 1} | _failure_fields(sample, failure)
+    failure_fields = _failure_fields(sample, failure, with_boundary=True)
+    return _query_fields(sample) | {"batch": 1} | failure_fields
 
 
 def decode_images(samples: Iterable[Sample]) -> None:
@@ -332,8 +333,13 @@ def _time_fields(times: QueryTimes, queries: int, captured_or_compiled: bool) ->
     return times.share(queries).as_record() | {"warnings": warnings}
 
 
-def _outcome(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[str, Any] | Failure:
+def _outcome(
+    prediction: Prediction, sample: Sample, keep_mask: bool, with_boundary: bool = False
+) -> dict[str, Any] | Failure:
     """Return the status, the answer, the pixel counts and, if it is to be kept, the mask.
+
+    Boundaries are counted in the quality pass alone: beside a timed query they would heat the
+    caches and the host's cores for nothing.
 
     Returns:
         The failure instead, if the model's arithmetic broke down, or if the adapter returned
@@ -341,7 +347,7 @@ def _outcome(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[st
     """
     try:
         broken = broken_arithmetic(prediction)
-        return broken or _outcome_fields(prediction, sample, keep_mask)
+        return broken or _outcome_fields(prediction, sample, keep_mask, with_boundary)
     except Exception as error:
         return classify(error)
 
@@ -359,7 +365,9 @@ def broken_arithmetic(prediction: Prediction) -> Failure | None:
     return Failure("nonfinite", f"not finite (NaN or infinity): {what}")
 
 
-def _outcome_fields(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[str, Any]:
+def _outcome_fields(
+    prediction: Prediction, sample: Sample, keep_mask: bool, with_boundary: bool
+) -> dict[str, Any]:
     """Return the fields of an answer.
 
     Raises:
@@ -384,7 +392,7 @@ def _outcome_fields(prediction: Prediction, sample: Sample, keep_mask: bool) -> 
         "text": _writable(prediction.text),
     }
     fields |= _sizes(prediction)
-    fields |= vars(metrics.count(mask_HW, sample.target_HW))
+    fields |= vars(metrics.count(mask_HW, sample.target_HW, with_boundary))
     if keep_mask:
         fields["mask_rle"] = masks.encode(mask_HW)
     return fields
@@ -442,7 +450,9 @@ def _writable(text: str | None) -> str | None:
     return text
 
 
-def _failure_fields(sample: Sample, failure: Failure) -> dict[str, Any]:
+def _failure_fields(
+    sample: Sample, failure: Failure, with_boundary: bool = False
+) -> dict[str, Any]:
     """Return the fields of a failure: no answer, and pixel counts that give IoU 0."""
     fields = {
         "status": failure.status,
@@ -453,7 +463,7 @@ def _failure_fields(sample: Sample, failure: Failure) -> dict[str, Any]:
         "answer_tokens": None,
         "kv_cache_bytes": None,
     }
-    return fields | vars(metrics.failed(sample.target_HW))
+    return fields | vars(metrics.failed(sample.target_HW, with_boundary))
 
 
 def classify(error: BaseException) -> Failure:

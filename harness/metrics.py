@@ -4,6 +4,7 @@ A record keeps counts of pixels and no score, so that every score can be compute
 Ignored pixels (255) belong neither to the target nor to the prediction.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +14,9 @@ import numpy as np
 from .contract import IGNORED
 
 Box = tuple[int, int, int, int]
+
+# The width of a mask's boundary, as a share of the image's diagonal (Cheng et al. 2021, section 4).
+BOUNDARY_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,9 @@ class Counts:
         predicted_box: of the prediction, likewise.
         failed: there was no answer at all (out of memory, time-out, NaN, error). Then an empty
             target counts as missed, too.
+        boundary_intersection_px: pixels in the boundaries of both, see `boundary`; None where
+            boundaries were not counted, as in the timed rounds and in older runs.
+        boundary_union_px: pixels in the boundary of either, likewise.
     """
 
     intersection_px: int
@@ -39,14 +46,17 @@ class Counts:
     target_box: Box | None
     predicted_box: Box | None
     failed: bool = False
+    boundary_intersection_px: int | None = None
+    boundary_union_px: int | None = None
 
 
-def count(predicted_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
+def count(predicted_HW: np.ndarray, target_HW: np.ndarray, with_boundary: bool = False) -> Counts:
     """Count the pixels of one answered query.
 
     Args:
         predicted_HW: bool [H, W].
         target_HW: uint8 [H, W]: 0 background, 1 target, 255 ignored.
+        with_boundary: whether the pixels of the boundaries are counted as well.
 
     Raises:
         ValueError: the two differ in size, or the prediction is not of booleans.
@@ -63,6 +73,9 @@ def count(predicted_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
         )
     valid_HW = target_HW != IGNORED
     target_HW = target_HW == 1
+    boundary_px = {}
+    if with_boundary:
+        boundary_px = _count_boundary(predicted_HW, target_HW, valid_HW)
     predicted_HW = predicted_HW & valid_HW
     intersection_px = int(np.count_nonzero(predicted_HW & target_HW))
     target_px = int(np.count_nonzero(target_HW))
@@ -75,13 +88,74 @@ def count(predicted_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
         valid_px=int(np.count_nonzero(valid_HW)),
         target_box=_box(target_HW),
         predicted_box=_box(predicted_HW),
+        **boundary_px,
     )
 
 
-def failed(target_HW: np.ndarray) -> Counts:
+def failed(target_HW: np.ndarray, with_boundary: bool = False) -> Counts:
     """Return the counts of a query without an answer: IoU 0, and the target's area in the union."""
     empty_HW = np.zeros(target_HW.shape, dtype=bool)
-    return replace(count(empty_HW, target_HW), failed=True)
+    return replace(count(empty_HW, target_HW, with_boundary), failed=True)
+
+
+def _count_boundary(
+    predicted_HW: np.ndarray, target_HW: np.ndarray, valid_HW: np.ndarray
+) -> dict[str, int]:
+    """Return the pixels in both boundaries and in either, by the names of their fields.
+
+    The boundaries are those of the whole masks. Were ignored pixels left out before, the edge of an
+    ignored region would become a boundary of both masks.
+    """
+    predicted_HW = boundary(predicted_HW) & valid_HW
+    target_HW = boundary(target_HW) & valid_HW
+    return {
+        "boundary_intersection_px": int(np.count_nonzero(predicted_HW & target_HW)),
+        "boundary_union_px": int(np.count_nonzero(predicted_HW | target_HW)),
+    }
+
+
+def boundary(mask_HW: np.ndarray) -> np.ndarray:
+    """Return the pixels of a mask that are near its outline, bool [H, W].
+
+    Near is at most 2 % of the image's diagonal, and at least one pixel, counted along the longer
+    of the two axes. The image's border is an outline, too.
+
+    Source: Cheng et al. 2021, "Boundary IoU: Improving Object-Centric Image Segmentation
+    Evaluation". Their code erodes the mask by 3 x 3 pixels as often as the boundary is wide; one
+    erosion by a square of that radius leaves the same.
+    """
+    boundary_HW = mask_HW.copy()
+    box = _box(mask_HW)
+    if box is None:
+        return boundary_HW
+    height, width = mask_HW.shape
+    radius = max(1, round(BOUNDARY_SHARE * math.hypot(height, width)))
+    left, top, right, bottom = box
+    # Beyond its box a mask is empty: the erosion needs no other pixel.
+    inside_HW = _eroded(mask_HW[top:bottom, left:right], radius)
+    boundary_HW[top:bottom, left:right] &= ~inside_HW
+    return boundary_HW
+
+
+def _eroded(mask_HW: np.ndarray, radius: int) -> np.ndarray:
+    """Return the pixels whose whole square of this radius is in the mask; beyond it is nothing."""
+    eroded_HW = np.zeros_like(mask_HW)
+    height, width = mask_HW.shape
+    if min(height, width) <= 2 * radius:
+        return eroded_HW
+    # Whether the next `window` pixels are all in the mask: first down, then to the right. Two
+    # windows side by side or overlapping are one larger window, so that few steps are enough.
+    for axis in (0, 1):
+        window = 1
+        while window < 2 * radius + 1:
+            step = min(window, 2 * radius + 1 - window)
+            if axis == 0:
+                mask_HW = mask_HW[:-step] & mask_HW[step:]
+            else:
+                mask_HW = mask_HW[:, :-step] & mask_HW[:, step:]
+            window += step
+    eroded_HW[radius : height - radius, radius : width - radius] = mask_HW
+    return eroded_HW
 
 
 def _box(mask_HW: np.ndarray) -> Box | None:
@@ -108,6 +182,20 @@ def iou(query: Counts) -> float:
     if query.union_px == 0:
         return 1.0
     return query.intersection_px / query.union_px
+
+
+def boundary_iou(query: Counts) -> float | None:
+    """Return the IoU of the two boundaries of one query; None where they were not counted.
+
+    Source: Cheng et al. 2021, "Boundary IoU".
+    """
+    if query.boundary_intersection_px is None or query.boundary_union_px is None:
+        return None
+    if query.failed:
+        return 0.0
+    if query.boundary_union_px == 0:
+        return 1.0
+    return query.boundary_intersection_px / query.boundary_union_px
 
 
 def box_giou(query: Counts) -> float:
@@ -228,6 +316,17 @@ def _box_giou(queries: list[Counts]) -> float | None:
     return _mean([box_giou(query) for query in _with_target(queries)])
 
 
+def _boundary_iou(queries: list[Counts]) -> float | None:
+    """Return the mean over the non-empty targets; None where one of them was not counted."""
+    ious = []
+    for query in _with_target(queries):
+        iou_of_query = boundary_iou(query)
+        if iou_of_query is None:
+            return None
+        ious.append(iou_of_query)
+    return _mean(ious)
+
+
 def _precision(queries: list[Counts], tenths: int) -> float | None:
     """Return the share of the non-empty targets whose IoU is at least `tenths` / 10."""
     reached: list[float] = []
@@ -282,8 +381,14 @@ METRICS = {
     "precision_0.5": Metric(
         partial(_precision, tenths=5), "share of the non-empty targets with IoU >= 0.5"
     ),
+    "precision_0.6": Metric(
+        partial(_precision, tenths=6), "share of the non-empty targets with IoU >= 0.6"
+    ),
     "precision_0.7": Metric(
         partial(_precision, tenths=7), "share of the non-empty targets with IoU >= 0.7"
+    ),
+    "precision_0.8": Metric(
+        partial(_precision, tenths=8), "share of the non-empty targets with IoU >= 0.8"
     ),
     "precision_0.9": Metric(
         partial(_precision, tenths=9), "share of the non-empty targets with IoU >= 0.9"
@@ -292,6 +397,10 @@ METRICS = {
         _no_target_accuracy, "share of the empty targets answered with an empty mask (GRES)"
     ),
     "T_acc": Metric(_target_accuracy, "share of the non-empty targets answered with a mask (GRES)"),
+    "boundary_IoU": Metric(
+        _boundary_iou,
+        "mean IoU of the masks' boundaries (Cheng 2021), over the non-empty targets",
+    ),
 }
 
 

@@ -95,8 +95,14 @@ class Quality(Strict):
     precision_05: Fraction | None = Field(
         alias="precision_0.5", description="Share of non-empty targets, IoU >= 0.5."
     )
+    precision_06: Fraction | None = Field(
+        default=None, alias="precision_0.6", description="Share of non-empty targets, IoU >= 0.6."
+    )
     precision_07: Fraction | None = Field(
         alias="precision_0.7", description="Share of non-empty targets, IoU >= 0.7."
+    )
+    precision_08: Fraction | None = Field(
+        default=None, alias="precision_0.8", description="Share of non-empty targets, IoU >= 0.8."
     )
     precision_09: Fraction | None = Field(
         alias="precision_0.9", description="Share of non-empty targets, IoU >= 0.9."
@@ -106,6 +112,11 @@ class Quality(Strict):
     )
     T_acc: Fraction | None = Field(
         description="Share of non-empty targets that are answered with a non-empty mask."
+    )
+    boundary_IoU: Fraction | None = Field(
+        default=None,
+        description="Mean IoU of the masks' boundaries over non-empty targets; null where they "
+        "were not counted, as without a quality pass.",
     )
     no_seg_rate: Fraction | None = Field(description="Share of queries answered without [SEG].")
     intervals: dict[str, tuple[Fraction, Fraction]] = Field(

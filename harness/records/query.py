@@ -26,6 +26,7 @@ from .from_json import (
 
 ANSWERED = ("ok", "no_seg")
 COUNTED = tuple(name.name for name in fields(Counts) if name.name != "failed")
+BOUNDARY_COUNTS = ("boundary_intersection_px", "boundary_union_px")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class QueryRecord:
             return None
         for name in ("case", "sample_id", "image_id", "status"):
             line[name] = intern(line[name])  # kept once, however many records have it
-        counted = {name: line.pop(name) for name in COUNTED}
+        counted = {name: line.pop(name) for name in COUNTED if name in line}
         line.pop("failed", None)  # the status says it
         counts = Counts(**counted, failed=line["status"] not in ANSWERED)
         if not _are_possible(counts, line["height"], line["width"]):
@@ -220,7 +221,7 @@ class QueryRecord:
             "prompt_tokens": self.prompt_tokens,
             "answer_tokens": self.answer_tokens,
             "kv_cache_bytes": self.kv_cache_bytes,
-            **asdict(self.counts),
+            **counts_as_json(self.counts),
         }
         if self.mask_rle is not None:
             line["mask_rle"] = self.mask_rle
@@ -281,6 +282,15 @@ class QueryRecord:
         return generating_ns // further_tokens.calls
 
 
+def counts_as_json(counts: Counts) -> dict[str, Any]:
+    """Return the pixel counts of a line; those of boundaries only where they were counted."""
+    line = asdict(counts)
+    for name in BOUNDARY_COUNTS:
+        if line[name] is None:
+            del line[name]
+    return line
+
+
 def counts_from_json(line: Mapping[str, Any]) -> Counts:
     """Return the pixel counts of a journal's line.
 
@@ -312,6 +322,13 @@ def _are_possible(counts: Counts, height: int, width: int) -> bool:
     both_px = counts.target_px + counts.predicted_px
     is_possible &= counts.union_px == both_px - counts.intersection_px
     is_possible &= counts.union_px <= counts.valid_px
+    both_boundaries_px, either_boundary_px = (getattr(counts, name) for name in BOUNDARY_COUNTS)
+    if both_boundaries_px is None or either_boundary_px is None:
+        is_possible &= both_boundaries_px is either_boundary_px
+    else:
+        # A boundary is a part of its mask.
+        is_possible &= 0 <= both_boundaries_px <= counts.intersection_px
+        is_possible &= both_boundaries_px <= either_boundary_px <= counts.union_px
     for box in (counts.target_box, counts.predicted_box):
         if box is not None:
             left, top, right, bottom = box

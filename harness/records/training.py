@@ -27,7 +27,7 @@ from .journal import (
     records_of,
 )
 from .machine import checked_environment
-from .query import RegionTime, counts_from_json
+from .query import RegionTime, counts_as_json, counts_from_json
 
 TRAINING_SCHEMA = "lisabench.training/1"
 TRAINING = "training.jsonl"
@@ -446,7 +446,7 @@ class EvaluationRecord:
             "width": self.width,
             "status": self.status,
             "latency_ns": self.latency_ns,
-            **asdict(self.counts),
+            **counts_as_json(self.counts),
         }
 
 

@@ -26,10 +26,13 @@ PREPARED = (
 )
 HEADINGS = {
     "precision_0.5": "P@0.5",
+    "precision_0.6": "P@0.6",
     "precision_0.7": "P@0.7",
+    "precision_0.8": "P@0.8",
     "precision_0.9": "P@0.9",
     "N_acc": "N-acc",
     "T_acc": "T-acc",
+    "boundary_IoU": "boundary IoU",
 }
 
 # A column of the comparison: a case, and how it compares with the reference; None for the
@@ -415,14 +418,20 @@ def _calls(count: int) -> str:
 
 
 def quality_table(cases: Sequence[Case]) -> str:
-    """Return every metric, a case a row, with 95 % intervals where they are known."""
-    metrics = [HEADINGS.get(metric, metric) for metric in METRICS]
-    header = ["", "queries", *metrics, "without [SEG]", "failed"]
+    """Return every metric, a case a row, with 95 % intervals where they are known.
+
+    Boundaries were not counted in older runs: without them there is no column.
+    """
+    metrics = list(METRICS)
+    if all(case.quality.boundary_IoU is None for case in cases):
+        metrics.remove("boundary_IoU")
+    headings = [HEADINGS.get(metric, metric) for metric in metrics]
+    header = ["", "queries", *headings, "without [SEG]", "failed"]
     rows = []
     for case in cases:
         quality, scores = case.quality, _scores(case.quality)
         row = [case.name, str(quality.n)]
-        for metric in METRICS:
+        for metric in metrics:
             row.append(formatting.score(scores[metric], quality.intervals.get(metric)))
         failed = quality.n - quality.status.ok - quality.status.no_seg
         rows.append([*row, formatting.share(quality.no_seg_rate), str(failed)])

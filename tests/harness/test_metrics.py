@@ -3,15 +3,30 @@ computation.
 """
 
 import json
+import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco_masks
+from torchmetrics import MeanMetric
+from torchmetrics.classification import BinaryJaccardIndex
 from torchmetrics.functional.classification import binary_jaccard_index, multiclass_jaccard_index
 
-from lisabench.harness.metrics import METRICS, Counts, box_giou, count, failed, iou, scores
+from lisabench.harness.metrics import (
+    METRICS,
+    Counts,
+    boundary,
+    boundary_iou,
+    box_giou,
+    count,
+    failed,
+    iou,
+    scores,
+)
 
 pytestmark = pytest.mark.no_clock
 
@@ -97,10 +112,11 @@ def test_miou_precision_and_box_giou_leave_out_empty_targets():
 
 def test_precision_holds_at_the_threshold_itself():
     target = mask("##########")
-    seven = scores([counted(mask("#######..."), target)])
-    assert [seven[f"precision_{t}"] for t in ("0.5", "0.7", "0.9")] == [1, 1, 0]
-    six = scores([counted(mask("######...."), target)])
-    assert [six[f"precision_{t}"] for t in ("0.5", "0.7", "0.9")] == [1, 0, 0]
+    thresholds = ("0.5", "0.6", "0.7", "0.8", "0.9")
+    for tenths, reached in ((4, 0), (5, 1), (6, 2), (7, 3), (8, 4), (9, 5)):
+        predicted = mask("#" * tenths + "." * (10 - tenths))
+        ours = scores([counted(predicted, target)])
+        assert sum(ours[f"precision_{threshold}"] for threshold in thresholds) == reached
 
 
 def test_target_and_no_target_accuracies():
@@ -112,7 +128,9 @@ def test_scores_are_none_where_undefined():
     assert set(scores([]).values()) == {None}
     empty = scores([counted(EMPTY, EMPTY)])
     assert [name for name, value in empty.items() if value is None] == [
-        *("cIoU", "mIoU", "box_GIoU", "precision_0.5", "precision_0.7", "precision_0.9", "T_acc")
+        *("cIoU", "mIoU", "box_GIoU"),
+        *("precision_0.5", "precision_0.6", "precision_0.7", "precision_0.8", "precision_0.9"),
+        *("T_acc", "boundary_IoU"),
     ]
     assert scores([counted(LEFT, LEFT)])["N_acc"] is None
 
@@ -188,14 +206,139 @@ def test_ignored_pixels_agree_with_torchmetrics(pairs):
             assert iou(counted(predicted, target)) == pytest.approx(float(theirs), rel=0, abs=1e-6)
 
 
+def test_sums_over_a_data_set_agree_with_torchmetrics_and_pycocotools(pairs):
+    """torchmetrics adds pixels up query by query for cIoU, and means for gIoU and precision."""
+    ciou, giou, miou = BinaryJaccardIndex(), MeanMetric(), MeanMetric()
+    reached = {threshold: MeanMetric() for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)}
+    # Some targets are answered well, since chance alone reaches no threshold.
+    rng = np.random.default_rng(3)
+    answered_well = []
+    for _, target in pairs:
+        noise = rng.random(target.shape) < rng.random() / 2
+        answered_well.append((target ^ noise.astype(np.uint8), target))
+    queries = [*pairs, *answered_well]
+    for predicted, target in queries:
+        ciou.update(torch.tensor(predicted), torch.tensor(target))
+        encoded = []
+        for mask_HW in (predicted, target):
+            encoded.append(coco_masks.encode(np.asfortranarray(mask_HW)))
+        is_empty = not predicted.any() and not target.any()
+        iou_of_coco = 1.0 if is_empty else coco_masks.iou(encoded[:1], encoded[1:], [False])[0, 0]
+        giou.update(iou_of_coco)
+        if target.any():
+            miou.update(iou_of_coco)
+            for threshold, metric in reached.items():
+                metric.update(float(iou_of_coco >= threshold - 1e-9))
+    theirs = {"cIoU": ciou, "gIoU": giou, "mIoU": miou}
+    theirs |= {f"precision_{threshold}": metric for threshold, metric in reached.items()}
+    ours = scores([counted(*query) for query in queries])
+    assert 0 < ours["precision_0.9"] < ours["precision_0.5"] < 1
+    for name, metric in theirs.items():
+        assert ours[name] == pytest.approx(float(metric.compute()), rel=0, abs=1e-6), name
+
+
+def test_accuracies_agree_with_the_confusion_of_empty_and_not_empty(pairs):
+    confusion = np.zeros((2, 2), int)  # target, prediction; 0 is empty
+    for predicted, target in pairs:
+        confusion[int(target.any()), int(predicted.any())] += 1
+    ours = scores([counted(*pair) for pair in pairs])
+    assert ours["N_acc"] == confusion[0, 0] / confusion[0].sum()
+    assert ours["T_acc"] == confusion[1, 1] / confusion[1].sum()
+
+
+# Boundaries
+
+
+def blob(rng, height, width):
+    noise = rng.random((height, width)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(0.5, 12)))
+    return smooth > np.quantile(smooth, rng.random() * 0.6)
+
+
+def boundary_by_repeated_erosion(mask_HW):
+    """The way of the paper's own code: pad, then erode by 3 x 3 once for each pixel of width."""
+    height, width = mask_HW.shape
+    times = max(1, round(0.02 * math.sqrt(height**2 + width**2)))
+    padded = np.pad(mask_HW.astype(np.uint8), 1)
+    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=times)[1:-1, 1:-1]
+    return mask_HW & (eroded == 0)
+
+
+def boundary_by_distances(mask_HW):
+    """The pixels of a mask that a pixel outside of it, or the border, is near to, one by one."""
+    height, width = mask_HW.shape
+    radius = max(1, round(0.02 * math.sqrt(height**2 + width**2)))
+    near = np.zeros_like(mask_HW)
+    for y, x in np.argwhere(mask_HW):
+        top, left = y - radius, x - radius
+        leaves_image = top < 0 or left < 0 or y + radius >= height or x + radius >= width
+        square = mask_HW[max(top, 0) : y + radius + 1, max(left, 0) : x + radius + 1]
+        near[y, x] = leaves_image or not square.all()
+    return near
+
+
+def test_a_boundary_is_that_of_the_papers_code():
+    rng = np.random.default_rng(4)
+    for _ in range(60):
+        mask_HW = blob(rng, *rng.integers(1, 260, 2))
+        assert np.array_equal(boundary(mask_HW), boundary_by_repeated_erosion(mask_HW))
+
+
+def test_a_boundary_agrees_with_looking_at_each_pixel():
+    rng = np.random.default_rng(5)
+    for mask_HW in (blob(rng, 90, 130), blob(rng, 130, 90), np.ones((80, 110), bool)):
+        expected = boundary_by_distances(mask_HW)
+        assert 0 < expected.sum() < mask_HW.sum()
+        assert np.array_equal(boundary(mask_HW), expected)
+
+
+def test_boundary_iou_is_the_mean_over_targets_of_their_boundaries_iou():
+    rng = np.random.default_rng(6)
+    queries, ious = [], []
+    for _ in range(8):
+        target, predicted = blob(rng, 120, 160), blob(rng, 120, 160)
+        queries.append(count(predicted, target.astype(np.uint8), with_boundary=True))
+        ours, theirs = (boundary_by_repeated_erosion(mask_HW) for mask_HW in (predicted, target))
+        ious.append((ours & theirs).sum() / (ours | theirs).sum())
+    assert [boundary_iou(query) for query in queries] == pytest.approx(ious, rel=0, abs=1e-12)
+    empty = np.zeros((120, 160), np.uint8)
+    queries.append(count(empty == 1, empty, with_boundary=True))
+    assert scores(queries)["boundary_IoU"] == pytest.approx(np.mean(ious), rel=0, abs=1e-12)
+
+
+def test_the_edge_of_an_ignored_region_is_no_boundary():
+    target = np.ones((100, 100), np.uint8)
+    target[40:60, 40:60] = 255
+    predicted = target == 1
+    of_target = boundary(predicted)
+    of_prediction = boundary(np.ones((100, 100), bool))
+    ours = count(np.ones((100, 100), bool), target, with_boundary=True)
+    valid = target != 255
+    assert ours.boundary_intersection_px == (of_target & of_prediction & valid).sum()
+    assert ours.boundary_union_px == ((of_target | of_prediction) & valid).sum()
+
+
+def test_boundaries_are_counted_only_where_that_is_asked_for():
+    assert scores([counted(LEFT, TOP)])["boundary_IoU"] is None
+    with_boundary = count(LEFT == 1, TOP, with_boundary=True)
+    assert scores([with_boundary])["boundary_IoU"] is not None
+    assert scores([with_boundary, counted(LEFT, TOP)])["boundary_IoU"] is None
+
+
+def test_a_failure_has_a_boundary_iou_of_zero():
+    ours = scores([failed(TOP, with_boundary=True), count(TOP == 1, TOP, with_boundary=True)])
+    assert ours["boundary_IoU"] == 0.5
+
+
 @settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_scores_stay_in_their_ranges(seed):
     rng = np.random.default_rng(seed)
     queries = [
-        counted(masks(rng, rng.random() ** 4), masks(rng, rng.random() ** 4)) for _ in range(4)
+        count(masks(rng, rng.random() ** 4) == 1, masks(rng, rng.random() ** 4), with_boundary=True)
+        for _ in range(4)
     ]
-    queries.append(failed(masks(rng, rng.random())))
+    queries.append(failed(masks(rng, rng.random()), with_boundary=True))
     for name, value in scores(queries).items():
         assert value is None or (-1 if name == "box_GIoU" else 0) <= value <= 1
     assert list(scores(queries)) == list(METRICS)

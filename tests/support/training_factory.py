@@ -146,8 +146,11 @@ def _evaluation(epoch: int, step: int, image: int, iou: float) -> dict[str, Any]
 def _epoch(
     number: int, step: int, rows: list, steps: list, peak_bytes: int, best: bool
 ) -> dict[str, Any]:
-    names = metrics.Counts.__dataclass_fields__
-    scores = metrics.scores(metrics.Counts(**{name: row[name] for name in names}) for row in rows)
+    counts = []
+    for row in rows:
+        fields = {name: row[name] for name in metrics.Counts.__dataclass_fields__ if name in row}
+        counts.append(metrics.Counts(**fields))
+    scores = metrics.scores(counts)
     own = [row for row in steps if row["epoch"] == number]
     return {
         "kind": "epoch",

@@ -51,6 +51,9 @@ SCORED = {
     **COUNTS,
     "mask_rle": {"size": [10, 10], "counts": "T3"},
 }
+BOUNDARIES = {"boundary_intersection_px": 1, "boundary_union_px": 5}
+SCORED_WITH_BOUNDARIES = {name: value for name, value in SCORED.items() if name != "mask_rle"}
+SCORED_WITH_BOUNDARIES |= BOUNDARIES
 TIMED_IN_BATCHES = {
     "case": "dual",
     "process": 0,
@@ -112,6 +115,7 @@ def test_a_published_line_is_written_as_it_was_read(journal):
     [
         (QueryRecord, SCORED),
         (QueryRecord, {name: value for name, value in SCORED.items() if name != "mask_rle"}),
+        (QueryRecord, SCORED_WITH_BOUNDARIES),
         (QueryRecord, TIMED_IN_BATCHES),
         (FitRecord, FITTED),
         (FitRecord, FITTED | {"status": "oom", "reason": "OutOfMemoryError", "answered": 1}),
@@ -123,6 +127,21 @@ def test_a_published_line_is_written_as_it_was_read(journal):
 )
 def test_a_line_is_written_as_it_was_read(kind, line):
     assert json.dumps(kind.from_json(line).as_json()) == json.dumps(line)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"boundary_union_px": 7},  # more than the union
+        {"boundary_intersection_px": 4},  # more than the intersection
+        {"boundary_union_px": None},
+    ],
+)
+def test_boundaries_that_are_no_part_of_their_masks_are_damaged(changed):
+    record = QueryRecord.from_json(SCORED_WITH_BOUNDARIES)
+    assert QueryRecord.from_text(json.dumps(SCORED_WITH_BOUNDARIES).encode()) == record
+    with pytest.raises(DataError, match="contradict each other"):
+        QueryRecord.from_json(SCORED_WITH_BOUNDARIES | changed)
 
 
 def read_with_care(text):
