@@ -32,6 +32,7 @@ NUMBERED = re.compile(
     r"\.(?P<kind>safetensors|bin)$"
 )
 SHARD_BYTES = 1 << 30
+MOST_MAPPED_BYTES = 1 << 29
 # Tables in which training scripts put a model's tensors beside other values.
 TABLES = ("state_dict", "model_state_dict", "module", "model")
 # Names of all tensors of a model begin so when DistributedDataParallel, DeepSpeed or torch.compile
@@ -53,11 +54,13 @@ class Opened(NamedTuple):
         shapes: of its tensors, by name.
         item_bytes: how many bytes an element of each has, by name.
         read: reads the tensor of a name.
+        is_mapped: whether tensors stay in the file until they are used; else all were read.
     """
 
     shapes: dict[str, Shape]
     item_bytes: dict[str, int]
     read: Callable[[str], Tensor]
+    is_mapped: bool = True
 
 
 class WeightFiles:
@@ -90,12 +93,30 @@ class WeightFiles:
     def tensors(
         self, wanted: Callable[[str], bool] = lambda _: True
     ) -> Iterator[tuple[str, Tensor]]:
-        """Yield the tensors whose names are `wanted`. Each file is opened once."""
-        for file in dict.fromkeys(self._files.values()):
+        """Yield the tensors whose names are `wanted`, file by file."""
+        names_in: dict[Path, list[str]] = {}
+        for name, file in self._files.items():
+            if wanted(name):
+                names_in.setdefault(file, []).append(name)
+        for file, names in names_in.items():
+            yield from _read_in_turn(file, names)
+
+
+def _read_in_turn(file: Path, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of these names.
+
+    Pages of a mapped file that were read count as memory of the process until the file is closed.
+    So it is opened again after every `MOST_MAPPED_BYTES`: a file of 10 GB takes no more than that.
+    """
+    content = opened(file)
+    mapped_bytes = 0
+    for name in names:
+        tensor = content.read(name)
+        yield name, tensor
+        mapped_bytes += tensor.nbytes
+        if content.is_mapped and mapped_bytes > MOST_MAPPED_BYTES:
             content = opened(file)
-            for name in content.shapes:
-                if wanted(name):
-                    yield name, content.read(name)
+            mapped_bytes = 0
 
 
 def opened(file: Path) -> Opened:
@@ -121,7 +142,7 @@ def opened(file: Path) -> Opened:
     prefix = _wrapper(content.shapes)
     shapes = {name.removeprefix(prefix): shape for name, shape in content.shapes.items()}
     item_bytes = {name.removeprefix(prefix): size for name, size in content.item_bytes.items()}
-    return Opened(shapes, item_bytes, lambda name: content.read(prefix + name))
+    return Opened(shapes, item_bytes, lambda name: content.read(prefix + name), content.is_mapped)
 
 
 def _wrapper(shapes: Mapping[str, Shape]) -> str:
@@ -204,7 +225,7 @@ def _opened_pickle(file: Path) -> Opened:
     tensors = _tensors_of(file, content)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     item_bytes = {name: tensor.element_size() for name, tensor in tensors.items()}
-    return Opened(shapes, item_bytes, tensors.__getitem__)
+    return Opened(shapes, item_bytes, tensors.__getitem__, is_mapped=is_zip)
 
 
 def _damaged(file: Path, error: Exception) -> DataError:

@@ -1,5 +1,6 @@
 """The campaigns, in short. By hand they run for as long as you like: see each module."""
 
+import full_size
 import fuzz
 import hostile
 import kill
@@ -21,6 +22,12 @@ def test_what_is_killed_loses_nothing_and_leaves_nothing(tmp_path, name):
 @pytest.mark.slow
 def test_runs_that_get_too_little_end_in_one_line_and_can_be_resumed(tmp_path):
     assert list(scarcity.campaign(a_run(tmp_path), limits=3, seed=0, workspace=tmp_path)) == []
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_the_originals_layout_is_converted_segmented_and_run(tmp_path):
+    numbers = list(full_size.campaign("tiny", tmp_path, ["preset=tiny"]))
+    assert [value for name, value in numbers if name == "fault"] == []
 
 
 @pytest.mark.slow

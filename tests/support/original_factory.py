@@ -138,11 +138,15 @@ def save(tensors: dict[str, Tensor], file: Path) -> None:
         torch.save(tensors, file)
 
 
-def write_tokenizer(folder: Path) -> None:
-    """Write a SentencePiece model of single characters and bytes, with LLaMA's settings."""
+def write_tokenizer(folder: Path, count: int = PIECES) -> None:
+    """Write a SentencePiece model of single characters and bytes, with LLaMA's settings.
+
+    It has `count` pieces; those beside characters and bytes are of no text.
+    """
     pieces = [(text, 0.0, kind) for text, kind in SPECIAL.items()]
     pieces += [(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)]
     pieces += [(character, -float(i), 1) for i, character in enumerate(CHARACTERS)]
+    pieces += [(f"#{i}#", -float(i), 1) for i in range(len(pieces), count)]
     content = b"".join(_field(1, _piece(*piece)) for piece in pieces)
     # Settings by their number in sentencepiece_model.proto. The trainer's: 3 is the kind of model
     # (2 is BPE), 35 that there are bytes. The normaliser's: 4 is whether repeated spaces are

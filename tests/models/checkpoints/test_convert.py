@@ -672,7 +672,9 @@ def test_of_a_checkpoint_on_llama_2_no_template_is_warned_about(
 STREAMS = """
 import resource, sys, torch
 from pathlib import Path
+from lisabench.models.checkpoints import shards
 from lisabench.models.checkpoints.shards import ShardWriter, WeightFiles, weight_files
+shards.MOST_MAPPED_BYTES = 16 << 20
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
 def peak():
     (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
@@ -687,9 +689,10 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc")
-def test_conversion_streams(tmp_path: Path) -> None:
-    many = {f"{i:03}": torch.randn(1 << 20) for i in range(64)}  # 256 MiB
-    factory.write_weights(tmp_path, many, "bin", 16)
+@pytest.mark.parametrize("count", [1, 16])
+def test_conversion_streams(tmp_path: Path, count: int) -> None:
+    many = {f"{i:03}": torch.ones(1 << 20) for i in range(64)}  # 256 MiB
+    factory.write_weights(tmp_path, many, "bin", count)
     (tmp_path / "out").mkdir()
     run = subprocess.run(
         [sys.executable, "-c", STREAMS, str(tmp_path), str(tmp_path / "out")],
