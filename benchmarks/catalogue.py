@@ -107,6 +107,7 @@ def _settings_of(adapter: str) -> dict[str, str]:
         return {}  # `_adapters` tells why
     hints = get_type_hints(case_type)
     known_values = getattr(case_type, "KNOWN", {})
+    from_weights = getattr(case_type, "STATED_BY_WEIGHTS", ())
     sentences = documented_attributes(case_type)
     descriptions = {}
     for field in dataclasses.fields(case_type):
@@ -119,7 +120,10 @@ def _settings_of(adapter: str) -> dict[str, str]:
             text = getattr(hint, "__name__", str(hint))
         sentence = sentences.get(field.name)
         meaning = f"{sentence} " if sentence else ""
-        descriptions[field.name] = f"{meaning}({text}) [{field.default}]"
+        default = field.default
+        if field.name in from_weights:
+            default = f"from the weights, else {default}"
+        descriptions[field.name] = f"{meaning}({text}) [{default}]"
     return descriptions
 
 

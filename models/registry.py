@@ -279,13 +279,20 @@ def settings_of(name: str) -> dict[str, Any]:
     return {field.name: field.default for field in dataclasses.fields(case_type(name))}
 
 
-def make_case(name: str, settings: Mapping[str, Any]) -> Any:
+def make_case(name: str, settings: Mapping[str, Any], for_training: bool = False) -> Any:
     """Return a value of the adapter's settings dataclass.
 
-    If the dataclass has a class method ``filled``, that adds what the given settings imply.
+    If the dataclass has a class method ``filled``, that adds what the given settings imply. If it
+    has a method ``check_weights``, that refuses weights which cannot be used with the settings.
+
+    Args:
+        name: of the adapter.
+        settings: that are given.
+        for_training: the weights are a start of a training, which may make parts of the model anew.
 
     Raises:
-        UsageError: a setting is unknown, or has a value that it cannot take.
+        UsageError: a setting is unknown, or has a value that it cannot take; or the weights do not
+            fit.
     """
     settings_type = case_type(name)
     known_settings = settings_of(name)
@@ -297,7 +304,9 @@ def make_case(name: str, settings: Mapping[str, Any]) -> Any:
     try:
         if fill_in is not None:
             filled = fill_in(settings)
-        return TypeAdapter(settings_type).validate_python(dict(filled))
+        case = TypeAdapter(settings_type).validate_python(dict(filled))
+        if not for_training and hasattr(case, "check_weights"):
+            case.check_weights()
     except LisabenchError:
         raise
     except ValidationError as error:
@@ -306,6 +315,7 @@ def make_case(name: str, settings: Mapping[str, Any]) -> Any:
     except Exception as error:  # of code outside: `filled`, or a check of the dataclass's own
         reason = one_line(f"{type(error).__name__}: {error}", LONGEST_REASON)
         raise UsageError(f"settings of adapter {name!r}: {reason}") from error
+    return case
 
 
 def complete(case: Any, **known_later: Any) -> Any:

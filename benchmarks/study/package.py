@@ -64,12 +64,12 @@ def _card(folder: Path, saved: weights_format.Saved, command: str) -> str:
     """Return the card of the training, with its scores and what packing added."""
     manifest = read_training_manifest(folder)
     scores = [f"{name} {manifest.scores[name]:.3f}" for name in ("gIoU", "cIoU", "mIoU")]
-    settings = [f"`{name}={value}`" for name, value in saved.settings.items()]
     return f"""{(folder / CARD).read_text(encoding="utf-8").rstrip()}
 
 ## As packaged
 
-- one of the tiny LISAs that come with lisabench: `weights=packaged` with {", ".join(settings)}
+- one of the tiny LISAs that come with lisabench: `weights=packaged` with \
+{weights_format.settings_on_card(saved)}
 - on {manifest.queries} queries about scenes that it was not trained on: {", ".join(scores)}
 - tensors that are those of other variants bit for bit lie in one file with theirs, in `../weights`
 - packed again from the study's folder by: `{command}`

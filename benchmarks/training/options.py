@@ -20,9 +20,12 @@ class TrainingOptions:
 
     __pydantic_config__: ClassVar = {"allow_inf_nan": False}
 
-    preset: Annotated[str, Option(help="Sizes of the model; see `lisabench list presets`.")] = (
-        "tiny"
-    )
+    preset: Annotated[
+        str | None,
+        Option(
+            help="Sizes of the model; see `lisabench list presets`. Default: the weights', or tiny."
+        ),
+    ] = None
     weights: Annotated[
         str,
         Option(
@@ -30,7 +33,11 @@ class TrainingOptions:
         ),
     ] = "random"
     vision: Annotated[
-        str | None, Option(help="dual, clip or sam. Default: the first variant of the recipe.")
+        str | None,
+        Option(
+            help="dual, clip or sam. Default: the weights' own, where the recipe is for it, or the "
+            "first variant of the recipe."
+        ),
     ] = None
     use_vlm_vision: Annotated[
         bool, Option("--use_vlm_vision", help="The same as --vision clip.")

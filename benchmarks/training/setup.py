@@ -17,7 +17,7 @@ from ...harness.paths import user_path, user_source
 from ...harness.records.training import TrainingSetup
 from ...harness.yaml_file import read_yaml
 from ...models.lisa.config import LisaConfig
-from ...models.lisa.weights_format import RANDOM
+from ...models.lisa.weights_format import PACKAGED, RANDOM, stated
 from ...models.registry import make_case
 from ...models.training.recipes import (
     EVERYTHING,
@@ -208,9 +208,14 @@ def _fill_in(options: TrainingOptions) -> TrainingOptions:
         )
     recipe = options.recipe or "original"
     vision = "clip" if options.use_vlm_vision else options.vision
+    saved = None if options.weights in (RANDOM, PACKAGED) else stated(options.weights)
+    preset = options.preset or (saved.preset if saved else "tiny")
+    if vision is None:
+        variants = RECIPES[recipe].variants
+        vision = saved.vision if saved and saved.vision in variants else variants[0]
     # A tiny model trains on a CPU, where 16-bit arithmetic is slow. At full size, 8 GB hold a
     # quantised model only.
-    tiny = options.preset == "tiny"
+    tiny = preset == "tiny"
     dtype = options.dtype or ("fp32" if tiny else "bf16")
     quantization = options.quantization or ("none" if tiny else "nf4")
     if options.no_quantization:
@@ -219,7 +224,8 @@ def _fill_in(options: TrainingOptions) -> TrainingOptions:
     return replace(
         options,
         recipe=recipe,
-        vision=vision or RECIPES[recipe].variants[0],
+        preset=preset,
+        vision=vision,
         dtype=dtype,
         quantization=quantization,
         output_dir=options.output_dir or default_folder,
@@ -247,7 +253,7 @@ def _case(options: TrainingOptions, recipe: Recipe, changes: Mapping[str, Any]) 
         "seed": options.seed,
     }
     settings |= recipe.settings(str(options.vision), str(options.quantization))
-    case = make_case("lisa", settings | dict(changes))
+    case = make_case("lisa", settings | dict(changes), for_training=True)
     for name, value in recipe.axes.items():
         if getattr(case, name) != value:
             raise UsageError(

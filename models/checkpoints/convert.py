@@ -20,7 +20,7 @@ from ...harness.text import escape
 from ..lisa import llama_tokenizer
 from ..lisa import weights_format as saved
 from ..lisa.network import LisaModel
-from ..lisa.parts import seg_projection
+from ..lisa.parts import DTYPES, seg_projection
 from ..lisa.presets import PRESETS, SAM_SIZES, Preset
 from ..lisa.prompts import added_tokens
 from . import upstream, vocabulary
@@ -34,10 +34,12 @@ from .vocabulary import grown
 
 # Is called with how many weights were written, how many there are, and the name of the last one.
 Progress = Callable[[int, int, str], None]
+# The precision of a model is that of its language model: SAM and CLIP are published in float32.
+PRECISIONS = {dtype: name for name, dtype in DTYPES.items()}
 CONDITIONINGS = ("original", "described")
 TEMPLATE_NOT_STATED = (
-    " (the default of the original's scripts; it is not stated which template they were trained "
-    "with)"
+    " (the template is the default of the original's scripts; it is not stated which template they "
+    "were trained with)"
 )
 
 
@@ -307,12 +309,15 @@ def _refuse_small_disk(folder: Path, needed_bytes: int) -> None:
 def _write(plan: ConversionPlan, source: Original, folder: Path, progress: Progress) -> Conversion:
     writer = ShardWriter(folder)
     broken = []
+    precision = ""
     for count, (name, tensor) in enumerate(_tensors(plan, source), start=1):
         if not tensor.isfinite().all():
             broken.append(name)
+        if name == EMBEDDING:
+            precision = PRECISIONS.get(tensor.dtype, "")
         writer.add(plan.names[name], tensor)
         progress(count, len(plan.names), name)
-    settings = replace(plan.saved, weights_hash=writer.close())
+    settings = replace(plan.saved, weights_hash=writer.close(), precision=precision)
     llama_tokenizer.write(folder, source.tokenizer, plan.tokens)
     (folder / "README.md").write_text(_card(settings, writer), encoding="utf-8")
     # Last: a folder without its settings is not taken for a checkpoint.
@@ -361,12 +366,12 @@ def _card(settings: saved.Saved, writer: ShardWriter) -> str:
     return f"""# LISA, in lisabench's layout
 
 - from: {escape(settings.source)}
-- preset: `{settings.preset}` (SAM: `{settings.sam}`): {settings.sizes}
+- sizes: {settings.sizes}
 - {writer.parameters:,} parameters, {writer.total_bytes / 2**30:.2f} GiB; {state}
-- prompts: `{settings.template}`{template_note}
+- settings: {saved.settings_on_card(settings)}{template_note}
 - splits of ReasonSeg meant for evaluation that it was trained on: {trained_on}
 - weights: `{settings.weights_hash}`
 
-Use it with `weights=` this folder and `preset={settings.preset}`.
+Use it with `weights=` this folder: the settings are applied unless others are given.
 The licences of the weights that it was made from apply.
 """

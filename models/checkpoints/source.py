@@ -1,14 +1,14 @@
 """Where a LISA's weights come from: random numbers, or a folder in our layout."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from ...harness.errors import DataError, UsageError
-from ..lisa import llama_tokenizer, tokenizer, weights_format
+from ...harness.errors import DataError
+from ..lisa import llama_tokenizer, stated_settings, tokenizer, weights_format
 from ..lisa.config import LisaConfig
 from ..lisa.parts import Make
 from ..lisa.presets import Preset
@@ -61,23 +61,26 @@ def open_source(case: LisaConfig, device: str, for_training: bool = False) -> So
         UsageError: there are no such weights, or they do not fit the case.
         DataError: the weights are incomplete or broken, or the hub cannot be reached.
     """
-    if case.weights_folder is None:
+    saved = case.saved
+    if saved is not None:
+        # First, because the folder may be gigabytes on the hub.
+        stated_settings.refuse_misfit(case, saved, for_training)
+    weights = case.weights_folder
+    if saved is None or weights is None:
         # The tiny tokenizer serves all sizes: with random weights, only the length of a prompt
         # matters.
         tokens = tokenizer.PromptTokenizer(tokenizer.load("tiny"))
         return Source(RandomParts(case, device), tokens, case.sizes, has_quality=False)
 
-    folder, saved = case.weights_folder.folder, case.weights_folder.saved
-    sizes = _with_language_model_of(saved, case.sizes)
-    _refuse_other_sizes(case, folder, saved, sizes, for_training)
+    folder = weights.folder
+    sizes = stated_settings.sizes_of(case, saved)
     tokens = _read_tokenizer(folder, saved, case.conditioning)
     if for_training:
         new_parts = _new_parts(case, device, saved)
         warnings = _warnings_of_a_start(case, saved, new_parts)
     else:
-        _refuse_other_parts(case, folder, saved)
         new_parts = {}
-        warnings = _warnings_of_other_use(case, saved)
+        warnings = stated_settings.warnings_of_other_use(case, saved)
     weight_transforms: dict[str, Callable[[Tensor], Tensor]] = {}
     if sizes.clip.patches != saved.sizes.clip.patches:
         weight_transforms[POSITIONS] = partial(interpolated, grid=sizes.clip.grid)
@@ -91,61 +94,6 @@ def open_source(case: LisaConfig, device: str, for_training: bool = False) -> So
         new_parts=frozenset(new_parts),
         weight_transforms=weight_transforms,
     )
-
-
-def _with_language_model_of(saved: weights_format.Saved, sizes: Preset) -> Preset:
-    """Return the case's sizes, with the vocabulary, context and epsilon of the saved model."""
-    llama = replace(
-        sizes.llama,
-        vocabulary=saved.sizes.llama.vocabulary,
-        context=saved.sizes.llama.context,
-        norm_epsilon=saved.sizes.llama.norm_epsilon,
-    )
-    return replace(sizes, llama=llama)
-
-
-def _refuse_other_sizes(
-    case: LisaConfig, folder: Path, saved: weights_format.Saved, sizes: Preset, for_training: bool
-) -> None:
-    compared = _sizes_before_a_start(sizes, saved.sizes) if for_training else sizes
-    if compared == saved.sizes:
-        return
-    saved_settings = {"preset": saved.preset, **saved.size_settings}
-    case_settings = {name: getattr(case, name) for name in saved_settings}
-    raise UsageError(
-        f"the weights in {folder} are not of {weights_format.settings_text(case_settings)}:"
-        f" set {weights_format.settings_text(saved_settings)}"
-        f" ({saved.sizes} instead of {case.sizes})"
-    )
-
-
-def _sizes_before_a_start(sizes: Preset, saved: Preset) -> Preset:
-    """Return `sizes` with the saved values of what a start of a training may change.
-
-    It may change CLIP's grid, because position embeddings can be interpolated, and SAM's encoder,
-    if the mask decoder stays the same.
-    """
-    clip = replace(sizes.clip, image_px=saved.clip.image_px, token_grid=saved.clip.token_grid)
-    same_decoder = all(
-        getattr(sizes.sam, name) == getattr(saved.sam, name)
-        for name in ("image_px", "patch_px", "prompt_dim", "decoder_mlp")
-    )
-    sam = saved.sam if same_decoder else sizes.sam
-    return replace(sizes, clip=clip, sam=sam)
-
-
-def _refuse_other_parts(case: LisaConfig, folder: Path, saved: weights_format.Saved) -> None:
-    compared = ["seg_head"]
-    if case.vision == saved.vision:
-        compared.append("bridge")
-    for name in compared:
-        saved_value = getattr(saved, name)
-        case_value = getattr(case, name)
-        if case_value != saved_value:
-            raise UsageError(
-                f"the weights in {folder} have {name}={saved_value}, not {case_value}:"
-                f" set {name}={saved_value}"
-            )
 
 
 def _new_parts(case: LisaConfig, device: str, saved: weights_format.Saved) -> dict[str, Make]:
@@ -175,22 +123,6 @@ def _warnings_of_a_start(
             "these weights have tokens that the described prompt does not use; "
             "start from `lisabench convert --conditioning described`"
         )
-    return warnings
-
-
-def _warnings_of_other_use(case: LisaConfig, saved: weights_format.Saved) -> list[str]:
-    """Return a warning for each setting that differs from the weights' training."""
-    warnings = []
-    for name in ("vision", "template", "conditioning", "frame"):
-        if name == "template" and not saved.template_is_stated:
-            continue
-        trained = getattr(saved, name)
-        used = getattr(case, name)
-        if trained != used:
-            warnings.append(
-                f"these weights ({saved.source}) were trained with {name}={trained} "
-                f"and are used with {used}"
-            )
     return warnings
 
 

@@ -16,7 +16,7 @@ from .presets import PRESETS, SAM_SIZES, TINY_SAMS, Preset
 from .prompts import TEMPLATES
 
 if TYPE_CHECKING:
-    from .weights_format import WeightsFolder
+    from .weights_format import Saved, WeightsFolder
 
 
 def _on_or_off(value: Any) -> Any:
@@ -117,6 +117,21 @@ class LisaConfig:
         "template": tuple(TEMPLATES),
         "device": DEVICES,
     }
+
+    # Of these the default is only for weights that do not state them, such as random ones.
+    STATED_BY_WEIGHTS: ClassVar = (
+        "preset",
+        "vision",
+        "sam",
+        "clip_px",
+        "image_tokens",
+        "frame",
+        "bridge",
+        "precision",
+        "conditioning",
+        "seg_head",
+        "template",
+    )
 
     preset: str = "tiny"
     vision: str = "dual"
@@ -280,28 +295,44 @@ class LisaConfig:
 
     @classmethod
     def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return settings together with what they imply.
+        """Return settings together with what they imply: what their weights say of themselves.
 
-        Packaged weights bring the settings that they were trained with. A preset or vision that is
-        unknown is left as it is: making the `LisaConfig` then refuses it.
+        A preset or vision that is unknown is left as it is: making the `LisaConfig` then refuses
+        it.
 
         Raises:
-            UsageError: no packaged weights have such settings.
+            UsageError: there are no such weights.
+            DataError: they are not of our layout, or the hub cannot be reached.
         """
-        from . import packaged, weights_format
+        from . import stated_settings
 
-        if given.get("weights") != weights_format.PACKAGED:
-            return given
         for setting in ("preset", "vision"):
             if given.get(setting, getattr(cls, setting)) not in cls.KNOWN[setting]:
                 return given
-        return packaged.filled(given)
+        return stated_settings.filled(given)
 
-    @cached_property
-    def weights_folder(self) -> "WeightsFolder | None":
-        """The folder of the weights with what its ``config.json`` says; None of random weights.
+    def check_weights(self) -> None:
+        """Check by their ``config.json`` that the weights can be used with these settings.
 
-        It is read once, when it is first used. Weights on the hub are then downloaded.
+        Raises:
+            UsageError: they cannot.
+        """
+        from . import stated_settings
+
+        if self.saved is None:
+            return
+        if self.vision != self.saved.vision:
+            raise UsageError(
+                f"weights={self.weights} are of vision={self.saved.vision}, not {self.vision}: "
+                f"set vision={self.saved.vision}, or leave it out"
+            )
+        stated_settings.refuse_misfit(self, self.saved)
+
+    @property
+    def saved(self) -> "Saved | None":
+        """What the ``config.json`` of the weights says; None of random weights.
+
+        Of weights on the hub only this file is downloaded.
 
         Raises:
             UsageError: there are no such weights.
@@ -312,22 +343,36 @@ class LisaConfig:
         if self.weights == weights_format.RANDOM:
             return None
         if self.weights == weights_format.PACKAGED:
+            return packaged.read(packaged.located(self.preset, self.vision))
+        return weights_format.stated(self.weights)
+
+    @cached_property
+    def weights_folder(self) -> "WeightsFolder | None":
+        """The folder of the weights; None of random weights.
+
+        Weights on the hub are downloaded when it is first used.
+
+        Raises:
+            UsageError: there are no such weights.
+            DataError: they are not of our layout, or the hub cannot be reached.
+        """
+        from . import packaged, weights_format
+
+        if self.saved is None:
+            return None
+        if self.weights == weights_format.PACKAGED:
             folder = packaged.located(self.preset, self.vision)
-            return weights_format.WeightsFolder(folder, packaged.read(folder))
+            return weights_format.WeightsFolder(folder, self.saved)
         return weights_format.opened(self.weights)
 
     @property
     def default_split(self) -> str:
         """The split of ReasonSeg to evaluate the weights on, if none is named."""
-        if self.weights_folder is None:
-            return "val"
-        return self.weights_folder.saved.default_split
+        return "val" if self.saved is None else self.saved.default_split
 
     def contaminated(self, split: str) -> str | None:
         """Return the warning that the weights were trained on a split of ReasonSeg, or None."""
-        if self.weights_folder is None:
-            return None
-        return self.weights_folder.saved.contamination(split)
+        return None if self.saved is None else self.saved.contamination(split)
 
     @property
     def caches(self) -> bool:

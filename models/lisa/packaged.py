@@ -14,9 +14,9 @@ from . import weights_format
 
 PRESET = "tiny"
 FAMILY = Path(__file__).parents[1] / "assets" / PRESET
-# Weights can be used with other values of these than they were trained with, and a warning says so.
-# With other values of the rest they would not fit.
-ONLY_WARNED_OF = ("template", "conditioning", "frame")
+# Weights can be used with other values of these than they were trained with: a warning says so
+# where they then work worse. With other values of the rest they would not fit.
+FREE = ("template", "conditioning", "frame", "precision")
 
 
 def folders() -> dict[str, Path]:
@@ -42,22 +42,20 @@ def read(folder: Path) -> weights_format.Saved:
     return weights_format.read(folder)
 
 
-def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings together with those that the packaged weights were trained with.
+def chosen(settings: Mapping[str, Any]) -> weights_format.Saved:
+    """Return what the packaged weights that fit some settings say of themselves.
 
     Args:
-        settings: as they were given; `preset` and `vision` choose the weights. What is given here
-            is kept.
+        settings: as they were given; `preset` and `vision` choose the weights.
 
     Raises:
         UsageError: there are no such weights, or they do not fit what was given.
     """
     folder = located(settings.get("preset", PRESET), settings.get("vision", "dual"))
     saved = read(folder)
-    trained_with = settings_of(saved)
     misfits = {}
-    for name, trained_value in trained_with.items():
-        if name not in settings or name in ONLY_WARNED_OF:
+    for name, trained_value in saved.settings.items():
+        if name not in settings or name in FREE:
             continue
         fitting_values = [trained_value]
         if name == "clip_px":
@@ -67,15 +65,7 @@ def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
             misfits[name] = settings[name]
     if misfits:
         raise _missing({"vision": saved.vision, **misfits})
-    return {**trained_with, **settings}
-
-
-def settings_of(saved: weights_format.Saved) -> dict[str, Any]:
-    """Return the settings of a `LisaConfig` with which weights are used as they were trained."""
-    settings = dict(saved.settings)
-    for name in ("seg_head", *ONLY_WARNED_OF):
-        settings[name] = getattr(saved, name)
-    return settings
+    return saved
 
 
 def _missing(settings: Mapping[str, Any]) -> UsageError:
@@ -98,7 +88,7 @@ def _description(saved: weights_format.Saved) -> str:
         "bridge": "linear",
         "frame": "whole",
     }
-    trained_with = settings_of(saved)
+    trained_with = saved.settings
     shown = {"preset": saved.preset, "vision": saved.vision}
     for name, default in defaults.items():
         if trained_with[name] != default:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ...harness.errors import DataError, UsageError
 from ...harness.json_file import read_object
 from ...harness.paths import user_path
 from ...harness.records.from_json import from_json, read_from
-from ...harness.text import LONGEST_REASON, one_line
+from ...harness.text import LONGEST_REASON, code, one_line
 from .presets import PRESETS, ClipSizes, LlamaSizes, Preset, SamSizes
 
 FORMAT = "lisabench"
@@ -48,6 +49,8 @@ class Saved:
             were trained on.
         source: where they come from, in words.
         weights_hash: of every tensor's name, type, shape and bytes.
+        precision: the precision that they were trained in, or that a converted language model was
+            published in; "" where that is not known.
     """
 
     preset: str
@@ -65,20 +68,28 @@ class Saved:
     frame: str = "whole"
     bridge: str = "linear"
     template_is_stated: bool = True
+    precision: str = ""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of a ``LisaConfig`` without which these weights do not fit."""
-        return {
+        """The settings of a ``LisaConfig`` with which weights are used as they were trained."""
+        settings = {
             "preset": self.preset,
             "vision": self.vision,
             **self.size_settings,
             "bridge": self.bridge,
+            "frame": self.frame,
+            "seg_head": self.seg_head,
+            "conditioning": self.conditioning,
+            "template": self.template,
         }
+        if self.precision:
+            settings["precision"] = self.precision
+        return settings
 
     @property
     def size_settings(self) -> dict[str, Any]:
-        """Those of the settings that change a preset's sizes."""
+        """The settings that change a preset's sizes."""
         clip_px = self.sizes.clip.image_px
         if clip_px == PRESETS[self.preset].clip.image_px:
             clip_px = 0
@@ -124,6 +135,11 @@ class Saved:
 def settings_text(settings: Mapping[str, Any]) -> str:
     """Return settings as messages show them: "vision=clip, bridge=linear"."""
     return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def settings_on_card(saved: Saved) -> str:
+    """Return all that weights say of themselves, as the cards beside them list it."""
+    return ", ".join(code(f"{name}={value}") for name, value in saved.settings.items())
 
 
 def write(folder: Path, saved: Saved) -> None:
@@ -199,6 +215,50 @@ class WeightsFolder:
     saved: Saved
 
 
+def stated(weights: str) -> Saved:
+    """Return what weights say of themselves.
+
+    Of weights on the Hugging Face hub only ``config.json`` is downloaded.
+
+    Args:
+        weights: a folder, or ``owner/name``.
+
+    Raises:
+        UsageError: it is neither.
+        DataError: the weights are not of our layout, or the hub cannot be reached.
+    """
+    folder = user_path(weights)
+    if folder.is_dir():
+        return _read_once(folder)
+    if not HUB_ID.match(weights):
+        raise UsageError(
+            f"weights={weights} is no folder; "
+            "give a folder that `lisabench convert` wrote, or a hub id"
+        )
+    return _stated_on_hub(weights)
+
+
+@lru_cache
+def _stated_on_hub(hub_id: str) -> Saved:
+    return read(download(hub_id, CONFIG))
+
+
+def _read_once(folder: Path) -> Saved:
+    """Read a folder's ``config.json``, if it has changed since it was last read."""
+    try:
+        status = (folder / CONFIG).stat()
+    except OSError:
+        return read(folder)  # which says what is wrong
+    return _read_of_state(folder, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache
+def _read_of_state(folder: Path, state: tuple[int, int, int]) -> Saved:
+    """Read a ``config.json``; its inode, size and time of change tell one state from another."""
+    del state
+    return read(folder)
+
+
 def opened(weights: str) -> WeightsFolder:
     """Find the folder of these weights, and read its ``config.json``.
 
@@ -211,17 +271,10 @@ def opened(weights: str) -> WeightsFolder:
         UsageError: it is neither.
         DataError: the weights are not of our layout, or the hub cannot be reached.
     """
-    folder = user_path(weights)
-    if folder.is_dir():
-        return WeightsFolder(folder, read(folder))
-    if not HUB_ID.match(weights):
-        raise UsageError(
-            f"weights={weights} is no folder; "
-            "give a folder that `lisabench convert` wrote, or a hub id"
-        )
     # First the small file, which refuses what is not of our layout before gigabytes are fetched.
-    saved = read(download(weights, CONFIG))
-    return WeightsFolder(download(weights), saved)
+    saved = stated(weights)
+    folder = user_path(weights)
+    return WeightsFolder(folder if folder.is_dir() else download(weights), saved)
 
 
 def download(hub_id: str, *patterns: str) -> Path:
@@ -275,4 +328,4 @@ def variant(weights: str) -> str | None:
     """
     if weights in (RANDOM, PACKAGED):
         return None
-    return opened(weights).saved.vision
+    return stated(weights).vision

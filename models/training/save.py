@@ -110,6 +110,7 @@ def _settings(
         conditioning=case.conditioning,
         frame=case.frame,
         bridge=case.bridge,
+        precision=case.precision,
         trained=True,
         new_rows=(),
         contaminated_splits=splits_once,
@@ -121,18 +122,16 @@ def _settings(
 def _card(saved: weights_format.Saved, origin: Origin, writer: ShardWriter) -> str:
     """Return the folder's README: what a person who finds the folder needs to know."""
     trained_on = escape(", ".join(saved.contaminated_splits) or "none")
-    settings = ", ".join(code(f"{name}={value}") for name, value in saved.settings.items())
-    prompts = f"{code(saved.template)}; conditioning {code(saved.conditioning)}"
     return f"""# LISA, trained by lisabench
 
 - {escape(origin.description)}
 - made again by: {code(origin.command)}
-- preset `{saved.preset}` (SAM: `{saved.sam}`), vision `{saved.vision}`: {saved.sizes}
+- sizes: {saved.sizes}
 - {writer.parameters:,} parameters, {writer.total_bytes / 2**30:.2f} GiB
-- prompts: {prompts}; projection of [SEG] `{saved.seg_head}`
+- settings: {weights_format.settings_on_card(saved)}
 - splits meant for evaluation that it was trained on: {trained_on}
 - weights: `{saved.weights_hash}`
 
-Use it with `weights=` this folder and {settings}.
+Use it with `weights=` this folder: the settings are applied unless others are given.
 The licences of the weights that it was trained from apply.
 """

@@ -265,6 +265,11 @@ def test_training_starts_from_a_coarser_grid_and_what_is_saved_is_of_the_finer_o
         "vision": "clip",
         "sam": "preset",
         "bridge": "linear",
+        "frame": "whole",
+        "seg_head": "text_hidden_fcs",
+        "conditioning": "original",
+        "template": "llava_v1",
+        "precision": "fp32",
     } | ({"image_tokens": "patches"} | axes)
     again = loaded(vision="clip", weights=str(tmp_path), **axes)
     torch.testing.assert_close(
