@@ -55,6 +55,7 @@ AUTO: Final = "auto"  # a batch that the run chooses itself
 ENCODER_BATCH = "encoder_batch"  # an adapter that has this setting can encode fewer images at once
 
 Batch = int | Literal["auto"]
+CountOrAuto = int | Literal["auto"]
 Gallery = int | Literal["all", "none"]
 
 
@@ -68,6 +69,18 @@ def as_batch(value: Any) -> Batch:
     if value == AUTO or (is_number and value >= 1):
         return value
     raise ValueError(f"batch is {value!r}; expected a number of queries from 1, or {AUTO}")
+
+
+def as_count_or_auto(value: Any) -> CountOrAuto:
+    """Return a value that is a number from 1, or ``auto``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value == AUTO or (is_number and value >= 1):
+        return value
+    raise ValueError(f"expected a number from 1, or {AUTO}, not {value!r}")
 
 
 def as_gallery(value: Any) -> Gallery:
@@ -194,6 +207,20 @@ class Plan(Strict):
     )
     quality_batch: int = Field(
         default=8, gt=0, description="queries that the quality pass evaluates at once"
+    )
+    quality_processes: Annotated[CountOrAuto, BeforeValidator(as_count_or_auto)] = Field(
+        default=AUTO,
+        description="processes of a case side by side in the quality pass; auto: one on each "
+        "visible GPU, on a CPU two",
+    )
+    quality_threads: Annotated[CountOrAuto, BeforeValidator(as_count_or_auto)] = Field(
+        default=AUTO,
+        description="threads of each process of the quality pass on a CPU; auto: half of the cores",
+    )
+    quality_reuse: bool = Field(
+        default=True,
+        description="whether the quality pass encodes an image once for queries that follow each "
+        "other",
     )
     warmup: int = Field(
         default=12, ge=0, description="most queries, or batches, to warm up with, per process"

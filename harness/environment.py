@@ -194,14 +194,12 @@ def visible_gpu(device: str) -> str:
         UsageError: fewer are visible.
     """
     number = int(device.removeprefix("cuda:"))
+    gpus = visible_gpus()
     restricted_to = os.environ.get(VISIBLE_GPUS)
+    where = "this machine has"
     if restricted_to is not None:
-        gpus = _listed_gpus(restricted_to)
         where = f"{VISIBLE_GPUS}={restricted_to!r} leaves"
-    elif nvml.count():
-        gpus = [str(index) for index in range(nvml.count())]
-        where = "this machine has"
-    else:
+    elif not gpus:
         # No driver answers. Whether there is such a GPU shows once PyTorch looks for it.
         return str(number)
     if not gpus:
@@ -210,6 +208,17 @@ def visible_gpu(device: str) -> str:
         known = ", ".join(f"cuda:{index}" for index in range(len(gpus)))
         raise UsageError(f"device {device!r}: {where} {len(gpus)} GPUs; known: {known}")
     return gpus[number]
+
+
+def visible_gpus() -> list[str]:
+    """Return the ids of the GPUs that are visible to CUDA, in its order, for `VISIBLE_GPUS`.
+
+    It is empty where there is none, and where no driver answers that could say how many there are.
+    """
+    restricted_to = os.environ.get(VISIBLE_GPUS)
+    if restricted_to is not None:
+        return _listed_gpus(restricted_to)
+    return [str(index) for index in range(nvml.count())]
 
 
 def _listed_gpus(restricted_to: str) -> list[str]:

@@ -21,6 +21,23 @@ def count() -> int:
     return read(gpus) or 0
 
 
+def names() -> set[str]:
+    """Return the names of all GPUs that the driver has, each once; none without a driver."""
+
+    found = set()
+    for index in range(count()):
+        name = read(partial(_name_at, index))
+        if name is not None:
+            found.add(name if isinstance(name, str) else name.decode())
+    return found
+
+
+def _name_at(index: int) -> str | bytes:
+    import pynvml
+
+    return pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(index))
+
+
 def handle() -> Any | None:
     """Return NVML's handle of the GPU that PyTorch calls ``cuda``; None without one.
 

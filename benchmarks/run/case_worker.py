@@ -194,9 +194,9 @@ class CaseWorker:
     def build_untimed(self, threads: int | None = None) -> BuiltCase:
         """Build the case for the quality pass, without an instrument.
 
-        An image that several queries share is encoded once where the adapter can do that: nothing
-        is timed here, and the answers are the same. The recorded settings stay those of the case,
-        which the timed rounds have.
+        An image that several queries share is encoded once where the adapter can do that, unless
+        the plan says otherwise: nothing is timed here, and the answers are the same. The recorded
+        settings stay those of the case, which the timed rounds have.
 
         Args:
             threads: how many PyTorch may compute with, where several processes of a case share the
@@ -209,7 +209,8 @@ class CaseWorker:
         probe = NullProbe()
         if _is_virtual(config):
             probe.clock = VirtualClock()
-        shares_encodings = getattr(config, "reuse", None) == "off"
+        encodes_each = getattr(config, "reuse", None) == "off"
+        shares_encodings = encodes_each and self.settings.quality_reuse
         built_config = replace(config, reuse="on") if shares_encodings else config
         self.adapter = self._builder()(built_config, probe)
 

@@ -12,6 +12,7 @@ from ..resolved_suite import ResolvedSuite
 from .journal import Journal
 from .lockstep import Lockstep
 from .manifest import ManifestWriter
+from .worker import Gpu
 from .worker_messages import Line, SentConfig, WorkerSettings
 from .worker_pool import CaseProcess, WorkerPool
 from .workload import Workload
@@ -81,6 +82,7 @@ class RunContext:
         process: int = 0,
         gpu_memory: str | None = None,
         kept_masks: KeptMasks = NO_MASK,
+        gpu: Gpu | None = None,
     ) -> CaseProcess:
         """Start a process of a case.
 
@@ -89,6 +91,7 @@ class RunContext:
             process: number of the process, from 0.
             gpu_memory: size of the card that it is limited to; None: as the plan says.
             kept_masks: of which queries its lines keep the mask.
+            gpu: the one that it is left; None: all that the session has.
         """
         case = self.suite.case(case_name)
         plan = self.suite.plan
@@ -113,8 +116,9 @@ class RunContext:
             block=plan.block,
             decode_workers=decode_workers,
             hashed_weights=tuple(self.hashed_weights),
+            quality_reuse=plan.quality_reuse,
         )
-        return self.pool.start_case(settings)
+        return self.pool.start_case(settings, gpu)
 
     @property
     def masks_of_quality(self) -> KeptMasks:

@@ -46,6 +46,7 @@ def pool_of(suite: ResolvedSuite) -> WorkerPool:
     for adapter in {case.adapter for case in suite.cases}:
         modules.update(registry.preload(adapter))
     side_by_side = max(len(group.cases) for group in suite.groups)
+    side_by_side = max(side_by_side, quality_pass.most_processes(suite))
     return WorkerPool(sorted(modules), suite.plan.time_limit_s, side_by_side, suite.gpu)
 
 

@@ -75,6 +75,8 @@ class WorkerSettings:
         decode_workers: for throughput, how many processes decode images while the model works; None
             for latency, where every image is decoded before its query.
         hashed_weights: the weights whose bytes the run has compared with their hash already.
+        quality_reuse: whether the quality pass encodes an image once for queries that follow each
+            other.
     """
 
     adapter: str
@@ -88,6 +90,7 @@ class WorkerSettings:
     block: int = 8
     decode_workers: int | None = None
     hashed_weights: tuple[HashedWeights, ...] = ()
+    quality_reuse: bool = True
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -106,7 +107,7 @@ class WorkerPool:
     ) -> None:
         # Not left to this process alone: the server may have been started by an earlier run, and
         # its workers have the variables of that time.
-        self._gpu = None if gpu is None else (gpu, environment.visible_gpu(gpu))
+        self.gpu: Gpu | None = None if gpu is None else (gpu, environment.visible_gpu(gpu))
         allow_open_files(FILES_OF_SESSION + side_by_side * FILES_OF_CASE)
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
@@ -121,14 +122,20 @@ class WorkerPool:
                 forkserver.ensure_running()
         self._time_limit_s = time_limit_s
 
-    def start_case(self, settings: WorkerSettings) -> "CaseProcess":
-        """Start the process of a case."""
-        return CaseProcess(self._context, CaseWorker, settings, self._time_limit_s, self._gpu)
+    def start_case(self, settings: WorkerSettings, gpu: Gpu | None = None) -> "CaseProcess":
+        """Start the process of a case.
+
+        Args:
+            settings: of the case.
+            gpu: the one that it is left; None: that of the pool, or all that are visible.
+        """
+        gpu = gpu or self.gpu
+        return CaseProcess(self._context, CaseWorker, settings, self._time_limit_s, gpu)
 
     def start_data(self, data: DataReader) -> "DataProcess":
         """Start a process without a model, which reads the data and describes the machine."""
         time_limit_s = max(self._time_limit_s, LEAST_DATA_LIMIT_S)
-        return DataProcess(self._context, DataWorker, data, time_limit_s, self._gpu)
+        return DataProcess(self._context, DataWorker, data, time_limit_s, self.gpu)
 
 
 @contextmanager
@@ -203,7 +210,11 @@ def allow_open_files(needed: int) -> None:
 
 
 class WorkerProcess:
-    """One worker process. A context manager: leaving it ends the process."""
+    """One worker process. A context manager: leaving it ends the process.
+
+    Attributes:
+        time_limit_s: how long it may take for one call.
+    """
 
     def __init__(
         self,
@@ -213,11 +224,16 @@ class WorkerProcess:
         time_limit_s: float,
         gpu: Gpu | None = None,
     ) -> None:
-        self._time_limit_s = time_limit_s
+        self.time_limit_s = time_limit_s
         self._start: Callable[[], None] = partial(
             self._start_process, context, make_worker, of, gpu
         )
         self._start()
+
+    @property
+    def answers(self) -> Connection:
+        """The pipe that a result of the worker comes through, to wait for several workers."""
+        return self._pipe
 
     def _start_process(
         self, context: Any, make_worker: Callable[..., Any], of: Any, gpu: Gpu | None
@@ -278,10 +294,10 @@ class WorkerProcess:
             LisabenchError: the worker refused, for a reason that the user must fix.
         """
         try:
-            if not self._pipe.poll(self._time_limit_s):
+            if not self._pipe.poll(self.time_limit_s):
                 self._process.kill()
                 raise WorkerLost(
-                    "timeout", f"no answer in {self._time_limit_s:g} s; the process was killed"
+                    "timeout", f"no answer in {self.time_limit_s:g} s; the process was killed"
                 )
             kind, value = self._pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -343,9 +359,9 @@ class CaseProcess(WorkerProcess):
         """Measure queries with the GPU waited for after each stage."""
         return self._call(CaseWorker.measure_synchronised, positions)
 
-    def build_untimed(self, threads: int | None) -> BuiltCase:
-        """Build the case for the quality pass."""
-        return self._call(CaseWorker.build_untimed, threads)
+    def begin_untimed_build(self, threads: int | None) -> None:
+        """Let the worker build the case for the quality pass, without waiting."""
+        self._send(CaseWorker.build_untimed, threads)
 
     def evaluate(self, positions: Sequence[int]) -> list[Line]:
         """Evaluate the queries at some positions as one batch."""

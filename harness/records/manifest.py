@@ -206,6 +206,9 @@ class RunPlan:
     timed_queries: NotNegative | None = None
     quality_queries: NotNegative | None = None
     quality_batch: NotNegative | None = None
+    quality_processes: NotNegative | Literal["auto"] = "auto"
+    quality_threads: NotNegative | Literal["auto"] = "auto"
+    quality_reuse: bool = True
     beside: bool = True
     gallery: NotNegative | Literal["all", "none"] = 0
     training_seeds: NotNegative = 3

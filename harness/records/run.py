@@ -462,7 +462,9 @@ def _run(
         own_queries = tuple(queries_of[entry.name])
         # Older runs have no quality pass, and cases with random weights take no part in it.
         has_quality_pass = manifest.quality_pass is not None and entry.has_quality is not False
-        own_scored = tuple(scored_of[entry.name])
+        # Several processes or machines write them in another order than one, and what is drawn at
+        # random by an image's number must not depend on that.
+        own_scored = tuple(sorted(scored_of[entry.name], key=lambda query: query.position))
         if not has_quality_pass:
             own_scored = tuple(first_of_each_query(own_queries))
         case = CaseRecords(

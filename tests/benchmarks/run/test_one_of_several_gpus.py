@@ -54,6 +54,8 @@ if __name__ == "__main__":
             print(gpu, *case._call(looks.visible))
         with pool.start_data(data) as reader:
             print(gpu, *reader._call(looks.visible))
+    with pool.start_case(WorkerSettings("empty", None, data), ("cuda:1", "GPU-5")) as case:
+        print("one of them", *case._call(looks.visible))
     print(os.environ["CUDA_VISIBLE_DEVICES"])
 """
 
@@ -69,6 +71,7 @@ def test_each_worker_has_the_gpu_of_its_run_before_anything_is_imported(data_roo
     lines = []
     for gpu, visible in left.items():
         lines += [f"{gpu} {visible} {visible}"] * 2
+    lines.append("one of them GPU-5 GPU-5")
     assert done.stdout.splitlines() == [*lines, all_of_them]
 
 

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from multiprocessing import Pipe
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +16,15 @@ from sessions import QUICK, keys, run, session, suite
 from lisabench.benchmarks import suite as suites
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.run import quality_pass
 from lisabench.benchmarks.run.case_worker import CaseWorker
 from lisabench.benchmarks.run.data_worker import DataWorker
-from lisabench.benchmarks.run.evaluator import MOST_LOST, Evaluator
+from lisabench.benchmarks.run.quality_pass import (
+    MOST_LOST,
+    Evaluator,
+    gpus_of_processes,
+    side_by_side,
+)
 from lisabench.benchmarks.run.worker_messages import BuiltCase, WorkerSettings
 from lisabench.benchmarks.run.worker_pool import WorkerLost
 from lisabench.datasets.reasonseg import ReasonSeg
@@ -306,8 +313,10 @@ class Process:
     def __init__(self, bad, log, builds=True):
         self.bad, self.log, self.builds = bad, log, builds
 
-    def build_untimed(self, threads):
+    def begin_untimed_build(self, threads):
         self.log.append(("build_untimed", threads))
+
+    def finish_build(self):
         if not self.builds:
             raise WorkerLost("oom", "no room")
         return BuiltCase({}, has_quality=True)
@@ -387,6 +396,83 @@ def test_two_processes_work_side_by_side_and_each_retries_its_own_lost_batch():
     assert logs[1][0] == ("build_untimed", 1), "two processes share the cores"
 
 
+class Waited(Process):
+    """A process whose answer is there as soon as `ready` says so."""
+
+    def __init__(self, log):
+        super().__init__(set(), log)
+        self.answers, self._written = Pipe(duplex=False)
+        self.time_limit_s = 60
+
+    def ready(self):
+        self._written.send("an answer")
+
+    def finish_evaluation(self):
+        self.answers.recv()
+        return super().finish_evaluation()
+
+
+def test_a_process_that_is_done_takes_the_next_batch_and_waits_for_no_slower_one():
+    slow, fast = Waited([]), Waited([])
+    evaluators = []
+    for process in (slow, fast):
+        evaluators.append(Evaluator(lambda process=process: process, DataProcess(), Notes()))
+        evaluators[-1].build()
+    batches = [range(start, start + 4) for start in range(0, 20, 4)]
+    done = []
+    fast.ready()
+    for batch, lines in side_by_side(evaluators, batches):
+        assert [line["position"] for line in lines] == list(batch)
+        done.append(batch)
+        (slow if len(done) == 4 else fast).ready()
+    assert done == [*batches[1:], batches[0]]
+    assert [entry[1] for entry in slow.log if entry[0] == "evaluate"] == batches[:1]
+
+
+def planned_on(device, asked="auto", of_gpu=False, own_gpu=None, needed_bytes=1, threads="auto"):
+    """What `gpus_of_processes` reads of a run whose one case is on a device."""
+    plan = SimpleNamespace(quality_processes=asked, quality_threads=threads)
+    return SimpleNamespace(
+        suite=SimpleNamespace(
+            plan=plan,
+            case=lambda _: SimpleNamespace(device=device),
+        ),
+        manifest=SimpleNamespace(environment={"device": "cuda", "memory_bytes": 1000}),
+        journal=SimpleNamespace(memory_needed=lambda _: (needed_bytes, of_gpu)),
+        pool=SimpleNamespace(gpu=own_gpu),
+    )
+
+
+THREE = [("cuda:0", "GPU-a"), ("cuda:1", "7"), ("cuda:2", "MIG-c")]
+
+
+@pytest.mark.parametrize(
+    ("run", "gpus"),
+    [
+        (planned_on("cuda"), THREE),
+        (planned_on("auto"), THREE),
+        (planned_on("cpu", of_gpu=True), THREE),  # an adapter that names no device
+        (planned_on("cuda", asked=2), THREE[:2]),
+        (planned_on("cuda", asked=5), [*THREE, *THREE[:2]]),
+        (planned_on("cuda:1", own_gpu=THREE[1]), [None]),
+        (planned_on("cuda:1", asked=2, own_gpu=THREE[1]), [None, None]),
+        (planned_on("cpu"), [None, None]),
+        (planned_on("cpu", needed_bytes=600), [None]),
+        (planned_on("cpu", asked=3, needed_bytes=600), [None, None, None]),
+    ],
+)
+def test_a_case_has_a_process_on_each_visible_gpu_and_two_on_a_cpu(run, gpus, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, 7,MIG-c")
+    monkeypatch.setattr(quality_pass, "usable_cores", lambda: range(4))
+    assert gpus_of_processes(run, "a") == gpus
+
+
+def test_gpus_of_several_kinds_are_not_mixed(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(quality_pass.nvml, "names", lambda: {"NVIDIA H200", "NVIDIA T400"})
+    assert gpus_of_processes(planned_on("cuda"), "a") == [None]
+
+
 def test_a_case_that_loses_many_processes_is_given_up():
     rows, log, _ = evaluated([range(40), range(40, 80)], bad=set(range(80)))
     assert {row["status"] for row in rows} == {"timeout"} and len(rows) == 80
@@ -435,3 +521,38 @@ def test_quality_is_evaluated_eagerly_and_recorded_with_the_settings_that_are_ti
     # Otherwise the run would warn that a case was built in two ways.
     assert built.settings == untimed.settings
     assert built.settings["execution"] == "graphed"
+
+
+def test_queries_share_an_encoding_unless_the_plan_says_otherwise_with_equal_records():
+    """Twelve queries about four images, on a CPU in fp32: not a bit of a record differs."""
+    data = {"root": embedded("val", 300, 1), "split": "val", "limit": 12}
+    config = LisaConfig(preset="tiny", weights="packaged", device="cpu", reuse="off")
+    records, settings = {}, {}
+    for reuse in (True, False):
+        worker = CaseWorker(
+            WorkerSettings("lisa", config, data, quality_reuse=reuse, kept_masks=masks.ALL_MASKS)
+        )
+        settings[reuse] = worker.build_untimed(1).settings
+        assert worker.adapter.case.reuse == ("on" if reuse else "off")
+        records[reuse] = [*worker.evaluate(range(8)), *worker.evaluate(range(8, 12))]
+    assert records[True] == records[False]
+    assert settings[True] == settings[False], "the case is the same one"
+    assert len({record["image_id"] for record in records[True]}) < len(records[True])
+
+
+@pytest.mark.parametrize(
+    ("run", "processes", "threads"),
+    [
+        (planned_on("cpu"), 1, 4),
+        (planned_on("cpu"), 2, 4),
+        (planned_on("cpu", asked=8), 8, 4),
+        (planned_on("cpu", threads=3), 8, 3),
+        (planned_on("cuda"), 1, None),
+        (planned_on("cuda"), 4, 2),
+    ],
+)
+def test_on_a_cpu_threads_do_not_depend_on_the_number_of_processes(
+    run, processes, threads, monkeypatch
+):
+    monkeypatch.setattr(quality_pass, "usable_cores", lambda: range(8))
+    assert quality_pass.threads_of_process(run, "a", processes) == threads

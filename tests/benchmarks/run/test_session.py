@@ -428,7 +428,7 @@ def test_each_worker_of_a_run_is_told_of_the_weights_that_were_hashed(
     of_packaged = suite(data_root, a={"adapter": "lisa", "weights": "packaged"}, b=QUICK)
     begun = session(of_packaged, tmp_path / "out")
     started = []
-    monkeypatch.setattr(begun.run.pool, "start_case", started.append)
+    monkeypatch.setattr(begun.run.pool, "start_case", lambda settings, _: started.append(settings))
     (tmp_path / "out").mkdir()
     with begun.run.pool.start_data(begun.run.queries.reader) as data:
         begun._prepare(data)
