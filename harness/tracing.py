@@ -92,7 +92,8 @@ def write_trace(
 
     decode_images(samples)  # before the first stage, as in the timing
     activities = {ProfilerActivity.CPU, ProfilerActivity.CUDA} & supported_activities()
-    with profile(activities=activities) as profiler:
+    # PyTorch warns of a loss of events unless they are added up. There is one cycle only.
+    with profile(activities=activities, acc_events=True) as profiler:
         predict_batch(adapter, samples, probe)
         probe.clock.synchronize()
     with tempfile.TemporaryDirectory(prefix="lisabench-") as folder, whole_file(path) as partial:

@@ -162,7 +162,18 @@ def announcement(suite: ResolvedSuite, queries: Queries, workload: Workload) -> 
         lines.append(f"about {about}, if a query takes {UNKNOWN.query_s} s")
     else:
         lines.append(f"about {about}, a rough estimate: more on a slow or a busy machine")
+    compiled = sum(_is_compiled(case, nvml.count() > 0) for case in suite.models)
+    if compiled:
+        models = _counted(compiled, "model", "models")
+        lines.append(f"compiles {models} first, unless an earlier run did: about 30 s each")
     return "\n".join(lines)
+
+
+def _is_compiled(case: ResolvedCase, on_gpu: bool) -> bool:
+    """Return whether a case's layers are compiled, once for all runs on this machine."""
+    if case.adapter != "lisa" or not on_gpu or case.device == "cpu":
+        return False
+    return case.config.execution in ("auto", "graphed", "compiled")
 
 
 def _cost(case: ResolvedCase, on_gpu: bool) -> Cost:

@@ -1,6 +1,7 @@
 """Layers compiled by PyTorch, where they stand."""
 
 import importlib.util
+import warnings
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -66,6 +67,8 @@ def compile_modules(modules: Iterable[nn.Module], dynamic: bool) -> None:
     torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
     # Otherwise each layer, which stores its number, would be compiled by itself.
     torch._dynamo.config.allow_unspec_int_on_nn_module = True
+    # It advises TF32, which rounds to 10 bits. `precision` says how a model computes.
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")
     for module in modules:
         module.compile(backend=BACKEND, dynamic=dynamic)
 

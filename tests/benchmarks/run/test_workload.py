@@ -40,6 +40,13 @@ def test_a_run_is_announced_pass_by_pass_with_its_time():
     ]
 
 
+def test_on_a_gpu_it_is_said_how_many_models_are_compiled_first(monkeypatch):
+    monkeypatch.setattr(nvml, "count", lambda: 1)
+    suite = load("graphs-7b")  # six cases, one of which runs as the original does
+    last = announcement(suite, queries_of(suite), Workload(())).splitlines()[-1]
+    assert last == "compiles 5 models first, unless an earlier run did: about 30 s each"
+
+
 def test_random_weights_have_no_quality_pass_and_a_foreign_adapter_no_known_time(monkeypatch):
     suite = load("factorial-tiny")
     text = announcement(suite, queries_of(suite, 8), workload_of(suite, queries_of(suite, 8)))
