@@ -121,6 +121,14 @@ DataArgument = Annotated[
 EvaluatedSplit = Annotated[
     str | None, typer.Option(help="The split to evaluate.", show_default="val")
 ]
+DataProtocol = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="How papers evaluate the data: a name of `lisabench list protocols`.",
+        show_default="by the data",
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Evaluate only the first LIMIT queries.")]
 SuiteChanges = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)
@@ -244,6 +252,7 @@ def run(
     data: DataSource = None,
     split: EvaluatedSplit = None,
     limit: Limit = None,
+    protocol: DataProtocol = None,
     changes: SuiteChanges = None,
     out: OutFolder = None,
     resume: Resume = False,
@@ -270,6 +279,7 @@ def run(
         "data.root": data,
         "data.split": split,
         "data.limit": limit,
+        "data.protocol": protocol,
         "plan.processes": THOROUGH_PROCESSES if thorough else None,
         "plan.save_masks": save_masks or None,
         "plan.profile": profile or None,

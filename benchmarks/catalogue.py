@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import get_args, get_type_hints
 
 from ..datasets.layouts import known
-from ..harness import metrics
+from ..harness import metrics, protocols
 from ..harness.errors import UsageError, unknown
 from ..models import registry
 from ..models.lisa import costs
@@ -164,6 +164,10 @@ def _metrics() -> dict[str, str]:
     return {name: metric.definition for name, metric in metrics.METRICS.items()}
 
 
+def _protocols() -> dict[str, str]:
+    return {name: protocol.summary for name, protocol in protocols.PROTOCOLS.items()}
+
+
 HEADINGS = {
     "suites": suite_file.shipped,
     "adapters": _adapters,
@@ -172,4 +176,5 @@ HEADINGS = {
     "recipes": _recipes,
     "metrics": _metrics,
     "layouts": known.looks,
+    "protocols": _protocols,
 }

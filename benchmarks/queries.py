@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.opening import located, open_samples
+from ..datasets.samples import Samples
 from ..datasets.scenes.cache import embedded
 from ..harness.errors import UsageError
+from ..harness.protocols import protocol_named, protocol_of_data
 from .progress import Progress, no_progress
 from .resolved_suite import ResolvedSuite
-from .suite import Gallery
+from .suite import Data, Gallery
 
 # Layouts whose data are none of ReasonSeg's, so that a split of the same name is another one.
 OTHER_DATA = ("refcoco", "refcoco+", "refcocog", "grefcoco", "coco")
@@ -33,6 +35,7 @@ class Queries:
         description: one line for the report.
         warnings: what a reader of the results must know of the data.
         origin: of data that were imported from another layout, see `Samples.origin`.
+        protocol: name of the protocol that the data are evaluated by; None where none is known.
     """
 
     reader: dict[str, Any]
@@ -44,6 +47,7 @@ class Queries:
     description: str
     warnings: tuple[str, ...] = ()
     origin: Mapping[str, str | None] = field(default_factory=dict)
+    protocol: str | None = None
 
     @classmethod
     def of(cls, suite: ResolvedSuite, progress: Progress = no_progress) -> "Queries":
@@ -74,6 +78,7 @@ class Queries:
         if samples.origin:
             description = f"{_name_of(str(samples.origin['source']))}/{split}"
 
+        protocol = _protocol(data, root, samples)
         count = len(samples)
         timed = min(plan.timed_queries, count)
         whole_batches = suite.common_batch(timed)
@@ -92,8 +97,9 @@ class Queries:
             scored=scored,
             fingerprint=samples.fingerprint(),
             description=description,
-            warnings=samples.warnings,
+            warnings=(*samples.warnings, *_warn_of_texts(protocol, reader, count)),
             origin=samples.origin,
+            protocol=protocol,
         )
 
     @property
@@ -117,13 +123,47 @@ class Queries:
 
     def as_recorded(self) -> dict[str, Any]:
         """Return the queries as ``run.json`` holds them."""
+        protocol = {} if self.protocol is None else {"protocol": self.protocol}
         return self.reader | {
             "root": self.root,
             "count": self.count,
             "fingerprint": self.fingerprint,
             "description": self.description,
             **self.origin,
+            **protocol,
         }
+
+
+def _protocol(data: Data, root: Path, samples: Samples) -> str | None:
+    """Return the name of the protocol that is asked for, or else of that of the data."""
+    if data.protocol is not None:
+        return data.protocol if protocol_named(data.protocol) else None
+    if data.root is None:
+        return None
+    layout = samples.origin.get("layout")
+    # A source may have another name than the folder that it was imported into.
+    source = samples.origin.get("source") or str(root)
+    return protocol_of_data(layout, source)
+
+
+def _warn_of_texts(name: str | None, reader: Mapping[str, Any], count: int) -> list[str]:
+    """Return a warning if a protocol asks for more wordings than are evaluated.
+
+    Args:
+        name: of the protocol.
+        reader: arguments of `open_samples`.
+        count: how many queries there are with these.
+    """
+    protocol = protocol_named(name)
+    if protocol is None or protocol.texts == reader["texts"] or protocol.texts == "first":
+        return []
+    every_wording = len(open_samples(**{**reader, "texts": "all"}))
+    if every_wording == count:
+        return []  # each query has one wording
+    return [
+        f"the protocol {name} asks all texts of each query, and only the first were asked: "
+        "--set texts=all"
+    ]
 
 
 def _name_of(source: str) -> str:

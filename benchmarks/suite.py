@@ -174,6 +174,11 @@ class Data(Strict):
     limit: int | None = Field(
         default=None, gt=0, description="evaluate only the first so many queries"
     )
+    protocol: str | None = Field(
+        default=None,
+        description="the protocol of the field that the report goes by, see `lisabench list "
+        "protocols`; found by the data's layout or name; none: no protocol",
+    )
 
 
 class Plan(Strict):
@@ -308,6 +313,9 @@ class Suite(BaseModel):
         if not self.sweep:
             # Versions from before there were sweeps refuse the key.
             del recorded["sweep"]
+        if self.data.protocol is None:
+            # Likewise those from before there were protocols.
+            del recorded["data"]["protocol"]
         return recorded
 
 

@@ -5,6 +5,7 @@ import math
 from ..harness import metrics
 from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
+from ..harness.protocols import protocol_named
 from .claim_checks import check_claim
 from .factors import check_factors
 from .resolved_suite import ResolvedCase, ResolvedSuite
@@ -30,6 +31,7 @@ def check_definition(suite: Suite) -> None:
     for metric in suite.metrics:
         if metric not in metrics.METRICS:
             raise unknown("metric", metric, metrics.METRICS)
+    protocol_named(suite.data.protocol)  # raises where there is none of that name
     if suite.plan.gpu_memory:
         card_bytes(suite.plan.gpu_memory)  # raises where it is no size of a card
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..harness.contract import IGNORED
+from ..harness.contract import IGNORED, size_fault
 from ..harness.errors import DataError
-from ..harness.image_size import size_fault
 from .annotation import CP1252, encoding_of, is_flag, is_ignored_region, read_annotation
 from .drawing import draw_mask
 from .image import printable, read_bytes, read_image, without_pillows_limit

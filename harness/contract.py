@@ -32,6 +32,11 @@ STAGES = ("preprocess", "vision", "llm", "decoder", "postprocess")
 FURTHER_TOKEN = "llm.decode"  # computes one token after the first; its calls count these tokens
 ONCE_AN_ANSWER = ("llm.embed", "llm.prefill", "llm.projection")  # the prompt, and [SEG]'s embedding
 IGNORED = 255  # the value of pixels in a target that no score counts; the same as in ReasonSeg
+# What the sides of an image may be, for models to see it.
+NARROWEST_PX = 2
+# Long side over short side. Scaled to 1024 pixels, as SAM does, five pixels are left of the short
+# side.
+MOST_EXTREME = 200
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,7 @@ class Adapter(Protocol):
         parameters: number of parameters of each part.
         weights: bytes of each part in memory.
         warnings: what a reader of its results must know.
+        weights_source: where its weights come from, such as the id of a release.
         paper(prompt_tokens, answer_tokens): the `Paper` of a query.
         prompt_tokens(sample): length of a sample's prompt, by which the warm-up on CUDA covers
             every length.
@@ -215,3 +221,12 @@ class Probe(Protocol):
                 `FURTHER_TOKEN` and `ONCE_AN_ANSWER`; they show every other name as it is.
         """
         ...
+
+
+def size_fault(height: int, width: int) -> str | None:
+    """Return why an image of this size, in pixels, is too narrow for models; None if it is not."""
+    short, long = sorted((height, width))
+    if short >= NARROWEST_PX and long <= MOST_EXTREME * short:
+        return None
+    expected = f"expected sides of {NARROWEST_PX} pixels or more, at most {MOST_EXTREME}:1"
+    return f"too narrow for the models: {width} x {height} pixels; {expected}"

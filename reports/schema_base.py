@@ -79,6 +79,11 @@ class Quality(Strict):
     """
 
     n: Count = Field(description="Queries, failed ones included.")
+    batch: Count | None = Field(
+        default=None,
+        description="Queries that were evaluated at once, at most: the last batch may be smaller, "
+        "and one that fails is evaluated query by query. Null without queries.",
+    )
     gIoU: Fraction | None = Field(
         description="Mean foreground IoU over all queries; 1 where both are empty."
     )

@@ -417,7 +417,13 @@ class CaseWorker:
             has_quality=bool(self.adapter.has_quality),
             warnings=tuple(one_line(text) for text in getattr(self.adapter, "warnings", ())),
             parameters=plain_counts(getattr(self.adapter, "parameters", None)),
+            weights_source=_plain_text(getattr(self.adapter, "weights_source", None)),
         )
+
+
+def _plain_text(text: Any) -> str | None:
+    """Return a text of an adapter as a record holds it; None for anything else."""
+    return one_line(text) if isinstance(text, str) else None
 
 
 def _for_run(config: Any, device: str, timed: bool) -> Any:

@@ -45,6 +45,7 @@ KNOWN_LATER = (
     "settings",
     "has_quality",
     "parameters",
+    "weights_source",
     "build_s",
     "clock",
     *WARM_UP_KEYS,
@@ -173,6 +174,10 @@ class ManifestWriter:
                 was changed.
         """
         begun = read_manifest(self._folder, READABLE_RUN_SCHEMAS)
+        # Runs from before there were protocols lack the name of theirs.
+        protocol = self._values["data"].get("protocol")
+        if protocol is not None:
+            begun["data"].setdefault("protocol", protocol)
         for key in ("definition", "data"):
             if begun[key] != self._values[key]:
                 raise UsageError(
@@ -359,6 +364,7 @@ class CaseNotes:
             "settings": settings,
             "has_quality": case.has_quality,
             "parameters": case.parameters,
+            "weights_source": case.weights_source,
             "clock": case.clock,
         }
         for key in ("settings", "clock"):

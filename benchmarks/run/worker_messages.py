@@ -103,6 +103,7 @@ class BuiltCase:
         warnings: of the adapter.
         parameters: number of parameters of each part; None if the adapter does not provide it.
         clock: the clock of its times; None where nothing is timed.
+        weights_source: where its weights come from; None if the adapter does not say.
     """
 
     settings: Mapping[str, Any]
@@ -110,6 +111,7 @@ class BuiltCase:
     warnings: tuple[str, ...] = ()
     parameters: Mapping[str, int] | None = None
     clock: str | None = None
+    weights_source: str | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ ANSWERS = ("answer", "answers")  # the texts where a list; otherwise what a mode
 QUESTIONS = ("question",)
 MASKS = ("mask", "masks", "segmentation", "segmentations", "rle", "gt_mask", "raw_anns")
 QUERY_IDS = ("question_id", "ref_id", "sample_id", "query_id", "id", "ann_id", "image_id")
+# Of the target, and in ReasonSeg-X (sj9909/ReasonSegX_test) of the query.
+TAGS = ("category", "reasoning_type")
 HEIGHTS = ("img_height", "image_height", "height")
 WIDTHS = ("img_width", "image_width", "width")
 SAMPLES = ("samples", "objects", "instances", "annotations", "refs")
@@ -60,7 +62,7 @@ class QueryColumns:
         is_one_polygon: whether it can hold nothing but a single polygon.
         id: None where there is none.
         is_sentence: None where there is none.
-        category: of the target; None where there is none.
+        tags: columns by whose values scores are sliced, of those that there are.
     """
 
     texts: str
@@ -71,7 +73,7 @@ class QueryColumns:
     is_one_polygon: bool
     id: str | None
     is_sentence: str | None
-    category: str | None
+    tags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Columns:
         names: list[str | None] = [self.image, self.id, self.height, self.width, self.samples]
         if self.samples is None:
             query = self.query
-            names += [query.texts, query.mask, query.id, query.is_sentence, query.category]
+            names += [query.texts, query.mask, query.id, query.is_sentence, *query.tags]
         return sorted({name for name in names if name is not None})
 
 
@@ -177,7 +179,7 @@ def _query_columns(fields: dict[str, Any]) -> QueryColumns | None:
         is_one_polygon=_is_list(mask_type) and _is_float(mask_type.value_type),
         id=_first(fields, QUERY_IDS, _is_id),
         is_sentence=_first(fields, ("is_sentence",), _is_bool),
-        category=_first(fields, ("category",), _is_string),
+        tags=tuple(name for name in TAGS if _first(fields, (name,), _is_id)),
     )
 
 

@@ -30,7 +30,7 @@ from .listing import (
 from .query import LaidQuery, Layout
 
 # A number that is raised when a layout reads a source otherwise: it is imported again then.
-VERSION = 1
+VERSION = 2
 IMAGES = "images"
 WITHOUT_NAME = "images-by-digest"  # whose own name cannot be a file's, or is another's
 SHOWN_EVERY = 100  # queries

@@ -349,8 +349,12 @@ def _is_sentence(row: Row, columns: QueryColumns, texts: Sequence[str]) -> bool:
 
 
 def _tags(row: Row, columns: QueryColumns) -> dict[str, str]:
-    category = row.value(columns.category)
-    return {"category": category} if category else {}
+    tags = {}
+    for name in columns.tags:
+        value = row.value(name)
+        if value not in (None, ""):
+            tags[name] = str(value)
+    return tags
 
 
 def _shown(stored_id: str | int | None) -> str:

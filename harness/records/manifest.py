@@ -96,6 +96,8 @@ class CaseEntry:
             measures throughput, `batch` is among them.
         has_quality: False for random weights; None until it is known.
         parameters: number of parameters of each part.
+        weights_source: where the weights come from, as they say themselves, such as the id of a
+            release; None where they say nothing, and in older runs.
         weight_bytes: bytes of the weights of each part in memory (``weights`` in the file).
         paper: what a query should cost by arithmetic.
         build_s: seconds that the build took in the memory pass.
@@ -116,6 +118,7 @@ class CaseEntry:
     settings: Mapping[str, Any] | None = None
     has_quality: bool | None = None
     parameters: Mapping[str, NotNegative] | None = None
+    weights_source: str | None = None
     weight_bytes: Mapping[str, NotNegative] | None = None
     paper: Paper | None = None
     build_s: NotNegativeFloat | None = None
@@ -244,6 +247,8 @@ class RunData:
         revision: of the source; None where it has none.
         licence: as the source states it; None where it states none.
         ignored: how the source stores pixels that no score counts.
+        protocol: name of the protocol of the field that they are evaluated by, see `protocols`;
+            None where none is known, and in older runs.
     """
 
     split: str
@@ -258,6 +263,7 @@ class RunData:
     revision: str | None = None
     licence: str | None = None
     ignored: str | None = None
+    protocol: str | None = None
 
 
 @dataclass(frozen=True)

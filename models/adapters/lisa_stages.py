@@ -121,6 +121,7 @@ class Lisa:
         self.tokenizer = source.tokenizer
         self.has_quality = source.has_quality
         self.warnings = source.warnings
+        self.weights_source = source.weights_source
         self.new_parts = source.new_parts
         self.weight_transforms = source.weight_transforms
 

@@ -30,6 +30,8 @@ class Source:
         has_quality: False for random weights.
         weights_hash: hash of the weights that were read; None for random weights, which the seed
             determines.
+        weights_source: where they come from, as their folder says, such as the id of a release;
+            None for random weights.
         warnings: what a reader of the results must know about the weights, one sentence each.
         new_parts: names of the parts that are random although the others are read; empty if all are
             random.
@@ -42,6 +44,7 @@ class Source:
     preset: Preset
     has_quality: bool
     weights_hash: str | None = None
+    weights_source: str | None = None
     warnings: tuple[str, ...] = ()
     new_parts: frozenset[str] = frozenset()
     weight_transforms: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
@@ -90,6 +93,7 @@ def open_source(case: LisaConfig, device: str, for_training: bool = False) -> So
         preset=sizes,
         has_quality=saved.trained,
         weights_hash=saved.weights_hash,
+        weights_source=saved.source,
         warnings=(*saved.warnings, *warnings),
         new_parts=frozenset(new_parts),
         weight_transforms=weight_transforms,

@@ -19,9 +19,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from ...harness.contract import Sample
+from ...harness.contract import Sample, size_fault
 from ...harness.errors import DataError
-from ...harness.image_size import size_fault
 from .frames import Frame, crop_frame, whole_frame
 from .presets import ClipSizes, Preset, SamSizes
 

@@ -40,7 +40,8 @@ CASE_COLUMNS = [
     *texts("memory_ratio_of"),
     *numbers("energy_mj"),
     *with_interval("energy_ratio"),
-    *whole_numbers("scored_queries", "failed_queries"),
+    *texts("protocol"),
+    *whole_numbers("quality_batch", "scored_queries", "failed_queries"),
     *with_interval(*SCORES),
     *numbers(*[name for name in METRICS if name not in SCORES], "no_seg_rate"),
     *with_interval(*[f"{name}_change_points" for name in SCORES]),
@@ -88,6 +89,7 @@ def cases_table(summary: Summary) -> Table:
         row |= _time_values(case)
         row |= _memory_values(case)
         row |= _quality_values(case)
+        row["protocol"] = summary.protocol.name if summary.protocol else None
         if comparison is not None:
             row |= _comparison_values(comparison)
         rows.append(row)
@@ -134,6 +136,7 @@ def _quality_values(case: Case) -> dict[str, Value]:
     scores = quality.model_dump(by_alias=True)
     values: dict[str, Value] = {name: scores[name] for name in METRICS}
     values["no_seg_rate"] = quality.no_seg_rate
+    values["quality_batch"] = quality.batch
     values["scored_queries"] = quality.n
     values["failed_queries"] = quality.n - quality.status.ok - quality.status.no_seg
     for name, (low, high) in quality.intervals.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...harness.records.journal import RUN
 from ...harness.records.manifest import Manifest, RunPlan
 from ...harness.records.run import PROFILE_SUFFIXES, Run, profile_file
-from ...harness.text import code, code_block, escape
+from ...harness.text import code, code_block, escape, message
 from .. import formatting, markdown, tradeoff
 from ..document import INSTRUMENTS, REPORT, SUMMARY, write_page
 from ..drawing import NOTHING_DRAWN, Drawn, Figures, draw
@@ -23,6 +23,8 @@ from . import figures, gallery, sweep_figure, tables, waterfall
 from .attribution_tables import attribution_tables
 from .claims_table import claim_notes, claims_table
 from .headline import cases_table, headline, verdict_list
+from .protocol_table import in_a_sentence as protocol_sentence
+from .protocol_table import protocol_section
 
 FIGURES = {
     figures.STAGE_TIMES: "Stacked bars: the median time of each stage, one bar per case",
@@ -144,6 +146,7 @@ def report_text(run: Run, summary: Summary, drawn: Drawn = NOTHING_DRAWN) -> str
         headline(summary),
         _verdicts(summary),
         cases_table(summary),
+        message(protocol_sentence(summary)),
         _main_figure(names),
         _claims(summary),
         _warnings([*summary.warnings, *drawn.warnings]),
@@ -167,6 +170,7 @@ def _details(run: Run, summary: Summary, names: Set[str]) -> Iterator[str]:
     yield folded("How near the roofline", roofline_table(summary), ROOFLINE)
     yield folded("Trainings", trainings_section(summary.trainings, summary.training_comparisons))
     yield folded("Masks", _figure(gallery.FILE, names))
+    yield folded("Quality by protocol", protocol_section(summary))
     yield folded("Quality", _quality(summary))
     yield folded("Batches that were tried", tables.batch_trials_table(summary), BATCHES_TRIED)
     yield folded("Cold start", tables.cold_table(summary), COLD)
@@ -298,7 +302,7 @@ def _data(summary: Summary) -> str:
     data = summary.data
     description = str(data.get("description") or "not described")
     facts = [description]
-    for name in ("split", "count", "texts", "fingerprint"):
+    for name in ("split", "count", "texts", "protocol", "fingerprint"):
         fact = f"{name} {data.get(name)}"
         # The description of generated scenes names some of the facts itself.
         if data.get(name) is not None and fact not in description:

@@ -9,7 +9,7 @@ from ...harness.statistics.verdicts import time_word
 from ...harness.text import code, escape
 from .. import formatting
 from ..formatting import MemoryUnit
-from ..markdown import Markup, Row, bold, markdown_table
+from ..markdown import Markup, Row, bold, cell, markdown_table
 from ..peaks import GROWTH, RESIDENT_SET
 from ..run import verdict_words
 from ..run.schema import Case, Comparison, Summary
@@ -426,11 +426,11 @@ def quality_table(cases: Sequence[Case]) -> str:
     if all(case.quality.boundary_IoU is None for case in cases):
         metrics.remove("boundary_IoU")
     headings = [HEADINGS.get(metric, metric) for metric in metrics]
-    header = ["", "queries", *headings, "without [SEG]", "failed"]
+    header = ["", "queries", "batch", *headings, "without [SEG]", "failed"]
     rows = []
     for case in cases:
         quality, scores = case.quality, _scores(case.quality)
-        row = [case.name, str(quality.n)]
+        row = [case.name, str(quality.n), cell(quality.batch)]
         for metric in metrics:
             row.append(formatting.score(scores[metric], quality.intervals.get(metric)))
         failed = quality.n - quality.status.ok - quality.status.no_seg

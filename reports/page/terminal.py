@@ -21,6 +21,7 @@ from ..run.summary import read_summary
 from ..run.verdicts import SAME_IN_A_CELL, SAME_SETTINGS, Tone, Verdict, in_a_sentence, verdicts
 from ..run.warnings import WARNINGS_IN_FULL
 from ..trivial_baselines import refused
+from .protocol_table import in_a_sentence as protocol_sentence
 
 # `rich` is imported inside the functions: whoever needs `refusals` alone does not wait for it.
 if TYPE_CHECKING:
@@ -250,6 +251,9 @@ def _notes(summary: Summary) -> list[str]:
     lines = []
     if any(case.has_quality is False for case in summary.cases):
         lines.append(formatting.WHY_NO_QUALITY)
+    sentence = protocol_sentence(summary)
+    if sentence:
+        lines.append(sentence)
     if verdict_words.memory_kind(summary) == "growth":
         lines.append(f"Memory is {GROWTH}.")
     return lines

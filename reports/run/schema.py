@@ -22,6 +22,7 @@ from ..schema_base import (
     Bootstrap,
     Cold,
     Count,
+    Fraction,
     Memory,
     Milliseconds,
     NotNegative,
@@ -94,6 +95,36 @@ class QualityPass(Strict):
 
     queries: Count = Field(description="Queries that every case evaluates.")
     batch: Count = Field(description="Queries that are evaluated at once.")
+
+
+class ProtocolRow(Strict):
+    """The scores of one model by the protocol of the data."""
+
+    name: str = Field(description="Of the case, or of the model in the published table.")
+    batch: Count | None = Field(description="As in `quality`; null where it is not known.")
+    scores: dict[str, dict[str, Fraction | None]] = Field(
+        description="By group of queries, `overall` last, and by metric; a published row has what "
+        "was published."
+    )
+
+
+class ProtocolScores(Strict):
+    """The scores as papers report them of this data set."""
+
+    name: str = Field(description="Of the protocol.")
+    title: str = Field(description="Of the data set.")
+    split: str = Field(description="Of the data set; a copy may call it otherwise.")
+    metrics: list[str] = Field(description="What the protocol reports.")
+    queries: dict[str, Count] = Field(description="Number of queries of each group.")
+    departures: list[str] = Field(description="In what the run does not follow the protocol.")
+    cases: list[ProtocolRow] = Field(description="The models of the run that have quality.")
+    published: list[ProtocolRow] = Field(
+        description="What the original's authors report of their own weights."
+    )
+    published_in: str | None = Field(description="Where; null without such rows.")
+    nearest: dict[str, str] = Field(
+        description="Of each case that is a released model, the published row nearest to it."
+    )
 
 
 class BothAnswered(Strict):
@@ -449,6 +480,10 @@ class Summary(Strict):
     quality_pass: QualityPass | None = Field(
         default=None,
         description="How quality was evaluated; null where it is of the timed queries.",
+    )
+    protocol: ProtocolScores | None = Field(
+        default=None,
+        description="Scores by the protocol of the data set; null where none is known.",
     )
     bootstrap: Bootstrap | None = Field(
         default=None, description="How the intervals of quality were made."

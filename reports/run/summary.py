@@ -46,6 +46,7 @@ from .attribution import attribute
 from .claims import claim_result
 from .comparison import case_group, compare, twins_of
 from .memory_and_roofline import StagePasses, card_fits, largest, memory_split, stage_passes
+from .protocol import protocol_scores
 from .schema import BatchTrial, Case, QualityPass, Roofline, Summary
 from .warnings import run_warnings
 
@@ -111,6 +112,7 @@ def summarise(run: Run) -> Summary:
         comparisons=comparisons,
         twins=twins,
         quality_pass=QualityPass(**asdict(quality_pass)) if quality_pass else None,
+        protocol=protocol_scores(run, models),
         bootstrap=BOOTSTRAP,
         roofline={device: Roofline(**rates) for device, rates in manifest.roofline.items()},
         attributions=sorted(attributions, key=lambda attribution: -len(attribution.levels)),
@@ -203,8 +205,11 @@ def _quality(queries: Sequence[QueryRecord], has_quality: bool) -> Quality:
     no_seg_rate = None
     if has_quality and queries:
         no_seg_rate = statuses["no_seg"] / len(queries)
+    # A record of the timed rounds names the batch only where it is not a single query.
+    batches = [query.batch or 1 for query in queries]
     return Quality(
         n=len(queries),
+        batch=max(batches, default=None),
         # Some names of metrics are no names of arguments, such as precision_0.5: those are aliases.
         **_scores(queries, has_quality),  # pyright: ignore[reportArgumentType]
         intervals=intervals(queries) if has_quality else {},

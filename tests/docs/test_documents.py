@@ -14,6 +14,7 @@ from lisabench.benchmarks.suite import Data, Plan
 from lisabench.benchmarks.suite_file import KEYS
 from lisabench.harness import errors
 from lisabench.harness.metrics import METRICS
+from lisabench.harness.protocols import PROTOCOLS
 from lisabench.models import registry
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.presets import PRESETS
@@ -141,6 +142,7 @@ TABLES = {
     "fake": ("settings.md", "Adapter `fake`", registry.settings_of("fake")),
     "adapters": ("adapters.md", "Shipped adapters", registry.ADAPTERS),
     "metrics": ("metrics.md", "Metrics", METRICS),
+    "protocols": ("metrics.md", "Protocols", PROTOCOLS),
     "recipes": ("training.md", "Training", RECIPES),
     "presets": ("data.md", "Presets", PRESETS),
 }

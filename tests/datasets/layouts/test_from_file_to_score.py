@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from coco_factory import SIZES, TRAIN_2014, instances, mask_of, write_tree
@@ -106,6 +107,61 @@ def test_scores_are_those_of_pycocotools(measured):
         expected = scores(case, QUERIES[words], crowd_HW)
         shown = {metric: quality[metric] for metric in expected}
         assert shown == pytest.approx(expected, rel=1e-12)
+
+
+def boundary_of(mask_HW: np.ndarray) -> np.ndarray:
+    """Return the boundary as the paper's code computes it, bool [H, W]."""
+    height, width = mask_HW.shape
+    times = max(1, round(0.02 * np.sqrt(height**2 + width**2)))
+    padded = np.pad(mask_HW, 1)
+    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=times)[1:-1, 1:-1]
+    return (mask_HW == 1) & (eroded == 0)
+
+
+def scores_by_protocol(case: str, queries: list[tuple[int, list[int]]]) -> dict[str, float]:
+    """Return the scores of referring expressions, of which nothing is ignored, by NumPy."""
+    ious, boundary_ious, empty_hits = [], [], []
+    for image_id, annotation_ids in queries:
+        answer_HW = answer(case, image_id)
+        target_HW = mask_of(*annotation_ids, image_id=image_id)
+        if not annotation_ids:
+            empty_hits.append(not answer_HW.any())
+            continue
+        ious.append((answer_HW & target_HW).sum() / (answer_HW | target_HW).sum())
+        ours_HW, theirs_HW = boundary_of(answer_HW), boundary_of(target_HW)
+        boundary_ious.append((ours_HW & theirs_HW).sum() / (ours_HW | theirs_HW).sum())
+    result = {f"precision_0.{n}": np.mean(np.array(ious) >= n / 10) for n in (5, 6, 7, 8, 9)}
+    result |= {"T_acc": 1.0, "boundary_IoU": np.mean(boundary_ious)}
+    if empty_hits:
+        result["N_acc"] = np.mean(empty_hits)
+    return result
+
+
+def test_each_data_set_is_evaluated_by_its_protocol(measured):
+    words, out, _ = measured
+    summary = json.loads((out / "summary.json").read_text())
+    protocol = summary["protocol"]
+    if words.startswith("val.json"):
+        assert protocol is None
+        return
+    name = words.partition(" ")[0].partition("@")[0]
+    queries = QUERIES[words]
+    assert (protocol["name"], protocol["split"]) == (name, "val")
+    assert protocol["queries"] == {"overall": len(queries)}  # each sentence is one
+    assert protocol["departures"] == []
+    has_published_rows = {"refcoco": True, "refcocog": False, "grefcoco": False}  # google's split
+    assert bool(protocol["published"]) == has_published_rows[name]
+    for case in ("whole", "box"):
+        (row,) = [row for row in protocol["cases"] if row["name"] == case]
+        (quality,) = [entry["quality"] for entry in summary["cases"] if entry["name"] == case]
+        assert row["batch"] == quality["batch"] == len(queries)  # fewer than the plan's 8
+        expected = scores_by_protocol(case, queries)
+        shown = {metric: quality[metric] for metric in expected}
+        assert shown == pytest.approx(expected, rel=1e-12)
+        of_protocol = {"gIoU", "cIoU", "N_acc", "T_acc"}
+        if name != "grefcoco":
+            of_protocol = {"cIoU", "mIoU"} | {metric for metric in expected if "prec" in metric}
+        assert row["scores"]["overall"] == {metric: quality[metric] for metric in of_protocol}
 
 
 def test_the_record_says_which_file_the_queries_are_from(tree, measured):

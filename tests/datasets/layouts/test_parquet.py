@@ -15,6 +15,7 @@ from lisabench.datasets.layouts.parquet import files_of_splits, found
 from lisabench.harness.errors import DataError, UsageError
 
 pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 coco = pytest.importorskip("pycocotools.mask")
 
 pytestmark = pytest.mark.no_clock
@@ -64,6 +65,20 @@ def test_a_copy_of_reasonseg_is_read_and_says_that_ignored_regions_became_target
     assert first.image_name.endswith(".jpg")
     assert layout.facts.ignored.startswith("none: the masks hold only true and false")
     assert "count them as target" in layout.facts.warnings[0]
+
+
+def test_the_type_of_reasoning_is_a_tag_by_which_scores_are_sliced(tmp_path):
+    """As in ReasonSeg-X; a type that is a number, or missing, is read as well."""
+    for name, types in (("words", ["spatial", "", None]), ("numbers", [2, None, 0])):
+        root = tmp_path / name
+        parquet_files.reasonseg_copy(root)
+        (path,) = root.rglob("*.parquet")
+        table = pq.read_table(path)
+        pq.write_table(table.append_column("reasoning_type", pa.array(types)), path)
+    of_words = [query.tags for query in queries(tmp_path / "words", "test").values()]
+    assert of_words == [{"reasoning_type": "spatial"}, {}, {}]
+    of_numbers = [query.tags for query in queries(tmp_path / "numbers", "test").values()]
+    assert of_numbers == [{"reasoning_type": "2"}, {}, {"reasoning_type": "0"}]
 
 
 def test_refcoco_of_lmms_is_read(tmp_path):

@@ -1,0 +1,86 @@
+"""The scores of a run as papers report them: by the protocol of its data."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from ...harness.metrics import METRICS
+from ...harness.protocols import ALL_QUERIES, PROTOCOLS, Protocol, split_of_data
+from ...harness.records.manifest import Manifest
+from ...harness.records.query import QueryRecord
+from ...harness.records.run import Run
+from .published_values import nearest_row, published_table
+from .schema import Case, ProtocolRow, ProtocolScores
+
+
+def protocol_scores(run: Run, cases: Sequence[Case]) -> ProtocolScores | None:
+    """Return the scores by the protocol of the data; None where no protocol is known.
+
+    Args:
+        run: the records.
+        cases: summaries of the models.
+    """
+    manifest = run.manifest
+    name = manifest.data.protocol
+    # A newer version may know more protocols than this one.
+    protocol = PROTOCOLS.get(name or "")
+    if name is None or protocol is None:
+        return None
+    split = split_of_data(manifest.data.split, manifest.data.source)
+    rows, sizes, nearest = [], {}, {}
+    for case in cases:
+        records = run.case(case.name)
+        if case.has_quality is not True or not records.scored:
+            continue
+        members = _groups(protocol, records.scored)
+        scores = {}
+        for group, queries in members.items():
+            counts = [query.counts for query in queries]
+            scores[group] = {metric: METRICS[metric].compute(counts) for metric in protocol.metrics}
+            sizes[group] = len(queries)
+        rows.append(ProtocolRow(name=case.name, batch=case.quality.batch, scores=scores))
+        row = nearest_row(records.entry.weights_source, name)
+        if row is not None:
+            nearest[case.name] = row
+    table = published_table(name, split, manifest.data.source)
+    published = []
+    if table is not None:
+        for model, scores_of_model in table.models.items():
+            published.append(ProtocolRow(name=model, batch=None, scores=scores_of_model))
+    return ProtocolScores(
+        name=name,
+        title=protocol.title,
+        split=split,
+        metrics=list(protocol.metrics),
+        queries=sizes,
+        departures=list(_departures(protocol, manifest)),
+        cases=rows,
+        published=published,
+        published_in=table.source if table else None,
+        nearest=nearest,
+    )
+
+
+def _groups(
+    protocol: Protocol, queries: Sequence[QueryRecord]
+) -> Mapping[str, Sequence[QueryRecord]]:
+    """Return the queries of each group that the protocol reports, and last all of them."""
+    groups: dict[str, list[QueryRecord]] = {name: [] for name in protocol.groups.values()}
+    for query in queries:
+        value = query.tags.get(protocol.tag or "")
+        if value is not None:
+            groups.setdefault(protocol.groups.get(value, value), []).append(query)
+    known = {name: members for name, members in groups.items() if members}
+    return {**known, ALL_QUERIES: list(queries)}
+
+
+def _departures(protocol: Protocol, manifest: Manifest) -> Iterator[str]:
+    """Yield in what a run does not follow its protocol, so that its scores are others."""
+    data, quality_pass = manifest.data, manifest.quality_pass
+    if protocol.texts == "first" and data.texts == "all":
+        yield "each wording is a query of its own (`texts: all`), and not the first alone"
+    scored = quality_pass.queries if quality_pass else manifest.timed_queries
+    if data.limit is not None:
+        yield f"at most the first {data.limit} queries of the split were taken (`limit`)"
+    if scored is not None and scored < data.count:
+        yield f"scores are of {scored} of {data.count} queries"
+    if protocol.has_ignored and (data.ignored or "").startswith("none"):
+        yield "this copy of the data marks no ignored pixels"

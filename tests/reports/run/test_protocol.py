@@ -1,0 +1,184 @@
+"""Scores by the protocol of the data, and the published rows beside them."""
+
+import numpy as np
+import pytest
+from markdown_rows import rows_of
+from run_factory import edit_lines, edit_run, write_run
+
+from lisabench.harness.protocols import ALL_QUERIES, PROTOCOLS
+from lisabench.harness.records.journal import read_lines
+from lisabench.harness.records.run import read_run
+from lisabench.reports.export.tables import cases_table
+from lisabench.reports.page.page import report_text
+from lisabench.reports.page.protocol_table import in_a_sentence, protocol_section
+from lisabench.reports.run.published_values import (
+    REASONSEG,
+    nearest_row,
+    published_table,
+)
+from lisabench.reports.run.schema import Summary
+from lisabench.reports.run.summary import summarise
+
+pytestmark = pytest.mark.no_clock
+
+SMALL = {"cases": 2, "queries": 16, "size": (24, 32), "gallery": 0, "processes": 1}
+DATA = {"root": "ReasonSeg", "split": "val", "count": 16, "description": "d", "fingerprint": "f"}
+
+
+def with_form(line):
+    """Every third query is a sentence."""
+    number = int(line["sample_id"].removeprefix("scene-"))
+    line["tags"] |= {"form": "phrase" if number % 3 else "sentence"}
+    return line
+
+
+def run_of(folder, protocol="reasonseg", **data):
+    write_run(folder, **SMALL)
+    edit_run(folder, data=DATA | {"protocol": protocol} | data, timed_queries=16)
+    edit_lines(folder / "samples.jsonl", with_form)
+    return read_run(folder)
+
+
+def ious(lines):
+    pixels = np.array([(line["intersection_px"], line["union_px"]) for line in lines], float)
+    intersection, union = pixels.T
+    return np.divide(intersection, union, out=np.ones(len(union)), where=union > 0), pixels.sum(0)
+
+
+def test_reasonseg_has_short_and_long_queries_and_all(tmp_path):
+    summary = summarise(run_of(tmp_path))
+    lines = [line for line in read_lines(tmp_path / "samples.jsonl") if line["case"] == "dual"]
+    groups = {
+        "short": [line for line in lines if line["tags"]["form"] == "phrase"],
+        "long": [line for line in lines if line["tags"]["form"] == "sentence"],
+        ALL_QUERIES: lines,
+    }
+    protocol = summary.protocol
+    assert list(protocol.queries.items()) == [("short", 10), ("long", 6), (ALL_QUERIES, 16)]
+    row = protocol.cases[0]
+    assert (row.name, row.batch) == ("dual", 1)
+    for group, members in groups.items():
+        iou_of_each, (intersection, union) = ious(members)
+        assert row.scores[group]["gIoU"] == pytest.approx(iou_of_each.mean(), rel=1e-12)
+        assert row.scores[group]["cIoU"] == pytest.approx(intersection / union, rel=1e-12)
+    assert Summary.model_validate(summary.model_dump(mode="json", by_alias=True)) == summary
+
+
+@pytest.mark.parametrize("protocol", ["refcoco", "grefcoco"])
+def test_other_protocols_report_their_metrics_of_all_queries(tmp_path, protocol):
+    summary = summarise(run_of(tmp_path, protocol))
+    scores = summary.protocol.cases[0].scores
+    assert list(scores) == [ALL_QUERIES]
+    quality = summary.cases[0].quality.model_dump(by_alias=True)
+    for metric in PROTOCOLS[protocol].metrics:
+        assert scores[ALL_QUERIES][metric] == quality[metric] is not None
+
+
+def test_reasonseg_x_has_each_type_of_reasoning(tmp_path):
+    run_of(tmp_path, "reasonseg-x")
+    edit_lines(
+        tmp_path / "samples.jsonl",
+        lambda line: line | {"tags": {"reasoning_type": line["tags"]["size"]}},
+    )
+    protocol = summarise(read_run(tmp_path)).protocol
+    assert set(protocol.queries) == {"small", "large", ALL_QUERIES}
+    assert protocol.published == []
+
+
+def test_a_run_without_a_protocol_or_with_one_of_a_newer_version_has_no_block(tmp_path):
+    for name in (None, "refcoco2030"):
+        run = run_of(tmp_path / str(name), name)
+        summary = summarise(run)
+        assert summary.protocol is None
+        assert "by protocol" not in report_text(run, summary)
+
+
+def test_the_table_has_published_rows_beside_the_measured_ones(tmp_path):
+    run = run_of(tmp_path)
+    summary = summarise(run)
+    section = protocol_section(summary)
+    rows = rows_of(section)
+    assert rows[""] == [
+        *("batch", "gIoU, short", "cIoU, short", "gIoU, long", "cIoU, long", "gIoU", "cIoU")
+    ]
+    assert rows["dual"][0] == "1"
+    assert rows["dual"][5] == f"{summary.cases[0].quality.gIoU:.3f}"
+    assert rows["LISA-7B (ft), published"] == ["-", *["n/a"] * 4, "0.529", "0.540"]
+    assert "Split val: 16 queries (10 short, 6 long)." in section
+    assert "Lai et al., LISA, CVPR 2024, table 1" in section and "orientation only" in section
+    text = report_text(run, summary)
+    assert "<summary>Quality by protocol</summary>" in text and section in text
+    assert in_a_sentence(summary) == (
+        "Quality is by the protocol reasonseg: ReasonSeg val, in batches of 1."
+    )
+    exported = cases_table(summary).rows[0]
+    assert (exported["protocol"], exported["quality_batch"]) == ("reasonseg", 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "departure"),
+    [
+        ({"texts": "all"}, "each wording is a query of its own"),
+        ({"limit": 16}, "at most the first 16 queries"),
+        ({"count": 200}, "scores are of 16 of 200 queries"),
+        ({"layout": "hub", "ignored": "none: true and false"}, "marks no ignored pixels"),
+    ],
+)
+def test_a_departure_from_the_protocol_is_named_above_its_scores(tmp_path, data, departure):
+    summary = summarise(run_of(tmp_path, **data))
+    (named,) = summary.protocol.departures
+    assert departure in named and departure in in_a_sentence(summary)
+    assert departure in protocol_section(summary)
+
+
+def test_the_published_row_nearest_to_a_release_is_named(tmp_path):
+    run_of(tmp_path)
+    raw = read_run(tmp_path)
+    assert summarise(raw).protocol.nearest == {}
+    content = (tmp_path / "run.json").read_text()
+    released = content.replace('"name": "dual",', '"name": "dual", "weights_source": "%s",')
+    (tmp_path / "run.json").write_text(released % "xinlai/LISA-7B-v1")
+    summary = summarise(read_run(tmp_path))
+    assert summary.protocol.nearest == {"dual": "LISA-7B (ft)"}
+    section = protocol_section(summary)
+    assert "`dual` to LISA-7B (ft)" in section and "train and val together" in section
+    assert nearest_row("my-training", "reasonseg") is None
+    assert nearest_row("xinlai/LISA-13B-llama2-v1", "reasonseg") is None
+    assert nearest_row(None, "reasonseg") is None
+
+
+def test_random_weights_have_no_scores_and_no_block(tmp_path):
+    write_run(tmp_path, **SMALL, quality=False, controls=False)
+    edit_run(tmp_path, data=DATA | {"protocol": "reasonseg"})
+    summary = summarise(read_run(tmp_path))
+    assert protocol_section(summary) == in_a_sentence(summary) == ""
+
+
+# What is published
+
+
+def test_published_values_of_short_and_long_queries_have_one_weighted_mean():
+    """One share of short queries must explain all rows of the table up to rounding.
+
+    So a mistyped value of test is found: each row has its own short, long and overall gIoU.
+    """
+    shares = np.linspace(0, 1, 1001)
+    fits = np.ones_like(shares, bool)
+    for _, (short, _), (long, _), (overall, _) in REASONSEG.values():
+        explained = shares * short + (1 - shares) * long
+        fits &= np.abs(explained - overall) <= 0.1 + 1e-9
+    assert fits.any() and 0.2 < shares[fits].mean() < 0.28
+
+
+def test_published_rows_are_of_the_split_and_of_who_made_it():
+    val, test = published_table("reasonseg", "val", None), published_table("reasonseg", "test", "")
+    assert val.models["LISA-7B"] == {ALL_QUERIES: {"gIoU": 0.444, "cIoU": 0.46}}
+    assert test.models["LISA-7B"]["long"] == {"gIoU": 0.366, "cIoU": 0.347}
+    assert published_table("reasonseg", "train", None) is None
+    by_unc, by_google = "refcocog (refs(umd).p)", "refcocog (refs(google).p)"
+    assert published_table("refcocog", "test", by_unc).models["LISA-7B"] == {
+        ALL_QUERIES: {"cIoU": 0.685}
+    }
+    assert published_table("refcocog", "test", by_google) is None
+    assert published_table("refcoco", "testA", None).source.endswith("table 2")
+    assert published_table("grefcoco", "val", None) is None
