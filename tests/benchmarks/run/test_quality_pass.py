@@ -101,14 +101,16 @@ def test_a_line_has_the_fields_of_a_timed_one_without_times(data_root, tmp_path)
     result = run(planned(data_root), tmp_path / "out")
     timed, of_quality = (set(lines[0]) - {"mask_rle"} for lines in (result.samples, result.quality))
     assert of_quality & TIMES == set()
-    assert timed - of_quality >= TIMES and of_quality - timed == {"batch"}
+    boundaries = {"boundary_intersection_px", "boundary_union_px"}
+    assert timed - of_quality >= TIMES and of_quality - timed == {"batch", *boundaries}
     assert not of_quality & {"warnings", "block"}
 
 
 def hit(line: dict, pixels: int) -> dict:
     """Return a line whose mask is so many pixels of the target, and no others."""
-    counts = {"intersection_px": pixels, "predicted_px": pixels}
-    return line | counts | {"union_px": line["target_px"]}
+    counts = {"intersection_px": pixels, "predicted_px": pixels, "union_px": line["target_px"]}
+    # No boundary is known of such a mask.
+    return {name: value for name, value in line.items() if "boundary" not in name} | counts
 
 
 def test_scores_come_from_the_pass_where_a_run_has_it_and_from_the_timed_lines_in_older_runs(

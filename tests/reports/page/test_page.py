@@ -64,8 +64,8 @@ def test_random_weights_are_said_plainly_and_show_no_quality_of_a_model(tmp_path
     assert "By kind of query" not in text
     quality = rows_of(folded_section(text, "Quality"))
     for name in ("dual", "sam", "clip"):
-        queries, *scores, failed = quality[name]
-        assert (queries, failed) == ("8", "0")
+        queries, batch, *scores, failed = quality[name]
+        assert (queries, batch, failed) == ("8", "1", "0")
         assert set(scores) == {"n/a"}
 
 
