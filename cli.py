@@ -52,6 +52,15 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
 
+def as_typed(name: str) -> str:
+    """Return the one spelling under which the parser knows an option: ``_`` becomes ``-``.
+
+    The original's scripts and Hugging Face's write ``--batch_size``, most programs
+    ``--batch-size``.
+    """
+    return name.replace("_", "-")
+
+
 class App(typer.Typer):
     """The commands of lisabench, each of them a `Command`."""
 
@@ -64,7 +73,11 @@ class App(typer.Typer):
 app = App(
     cls=Commands,
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # For every command: --batch_size and --batch-size are one option.
+        "token_normalize_func": as_typed,
+    },
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -766,7 +779,8 @@ def data_ceiling(
 def _read_pairs(changes: list[str]) -> dict[str, Any]:
     """Return ``KEY=VALUE`` arguments as a mapping.
 
-    Values are YAML, so that 3 is a number and [a, b] a list.
+    Values are YAML, so that 3 is a number and [a, b] a list. The name of a setting may be spelled
+    with ``-`` in place of ``_``; a case's name, which may come before it, stays as it is.
 
     Raises:
         UsageError: an argument has no ``=``, or a value is not YAML.
@@ -778,7 +792,9 @@ def _read_pairs(changes: list[str]) -> dict[str, Any]:
         key, equals, value = change.partition("=")
         if not equals:
             raise UsageError(f"--set {key}: expected KEY=VALUE, such as --set precision=bf16")
-        pairs[key] = read_yaml(value, f"--set {key}")
+        case, dot, setting = key.rpartition(".")
+        name = case + dot + setting.replace("-", "_")
+        pairs[name] = read_yaml(value, f"--set {key}")
     return pairs
 
 

@@ -2,6 +2,7 @@
 
 checkpoint-STEP         the last one; the one before is removed when this one is complete
 best_model_epoch_N      the best so far, by mIoU on the validation split
+start                   the random weights that the training began from, if they are needed
 """
 
 import hashlib
@@ -22,14 +23,18 @@ from ...harness.input_file import opened
 from ...harness.json_file import read_object
 from ...harness.records.whole_file import whole_folder
 from ...harness.text import LONGEST_REASON, one_line
+from ...models.checkpoints.stored_tensors import LEARNED, UNTRAINED
 
 LAST = re.compile(r"^checkpoint-(\d+)$")
 BEST = "best_model_epoch_"
-# A checkpoint's sub-folder with the state of the training, and its files: the trained parameters in
-# float32 and in the form in which they are trained; the states of optimizer, schedule, scaler and
-# random numbers; and the SHA-256 of both, since a flipped bit is no error to who reads them.
-STATE, PARAMETERS, REST = "training", "learned.safetensors", "rest.pt"
-HASHES = "sha256.json"
+START = "start"
+# A checkpoint's sub-folder with the state of the training, and its files: the states of optimizer,
+# schedule, scaler and random numbers; and the SHA-256 of these and of the trained parameters, since
+# a flipped bit is no error to who reads them.
+STATE, REST, HASHES = "training", "rest.pt", "sha256.json"
+# The trained parameters, in float32 and in the form in which they are trained. A checkpoint with
+# whole weights, where they are merged, has the file in its sub-folder.
+PARAMETERS = LEARNED
 
 
 class Checkpoints:
@@ -37,7 +42,7 @@ class Checkpoints:
 
     Args:
         folder: where they are.
-        write_weights: writes the model's weights into a folder.
+        write_weights: writes the model's weights into a folder, or what was learned alone.
     """
 
     def __init__(self, folder: Path, write_weights: Callable[[Path], object]) -> None:
@@ -67,12 +72,13 @@ class Checkpoints:
             self._write_weights(folder)
             state = folder / STATE
             state.mkdir()
-            tensors = {}
-            for name, tensor in parameters.items():
-                tensors[name] = tensor.detach().cpu().contiguous()
-            save_file(tensors, state / PARAMETERS)
+            if not (folder / PARAMETERS).exists():
+                tensors = {}
+                for name, tensor in parameters.items():
+                    tensors[name] = tensor.detach().cpu().contiguous()
+                save_file(tensors, state / PARAMETERS)
             torch.save(rest, state / REST)
-            (state / HASHES).write_text(json.dumps(_hashes(state)), encoding="utf-8")
+            (state / HASHES).write_text(json.dumps(_hashes(folder)), encoding="utf-8")
 
         self._write_whole(self.folder / f"checkpoint-{step}", write)
         for number, path in self._numbered().items():
@@ -130,7 +136,7 @@ def restore(checkpoint: Path, parameters: dict[str, nn.Parameter]) -> dict[str, 
     """
     _check_hashes(checkpoint)
     try:
-        tensors = load_file(checkpoint / STATE / PARAMETERS)
+        stored = load_file(_parameters_file(checkpoint))
     except (OSError, SafetensorError) as error:
         raise broken(checkpoint, error) from error
     try:
@@ -142,6 +148,8 @@ def restore(checkpoint: Path, parameters: dict[str, nn.Parameter]) -> dict[str, 
     step = int(checkpoint.name.removeprefix("checkpoint-"))
     if rest["step"] != step:
         raise broken(checkpoint, f"{REST} is not of step {step}")
+    # What was written beside the trained parameters was not trained.
+    tensors = {name: value for name, value in stored.items() if not name.startswith(UNTRAINED)}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
         raise DataError(
@@ -154,16 +162,22 @@ def restore(checkpoint: Path, parameters: dict[str, nn.Parameter]) -> dict[str, 
     return rest
 
 
-def _hashes(state: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a training's state.
+def _parameters_file(checkpoint: Path) -> Path:
+    """Return the file with the trained parameters of a checkpoint."""
+    inside = checkpoint / STATE / PARAMETERS
+    return inside if inside.exists() else checkpoint / PARAMETERS
+
+
+def _hashes(checkpoint: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that a training continues from.
 
     Raises:
         OSError: one cannot be read.
     """
     hashes = {}
-    for name in (PARAMETERS, REST):
-        with opened(state / name) as file:
-            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    for path in (_parameters_file(checkpoint), checkpoint / STATE / REST):
+        with opened(path) as file:
+            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes
 
 
@@ -173,12 +187,11 @@ def _check_hashes(checkpoint: Path) -> None:
     Raises:
         DataError: it is not, or a file of it is missing.
     """
-    state = checkpoint / STATE
-    if not (state / HASHES).exists():
+    if not (checkpoint / STATE / HASHES).exists():
         return
-    stated = read_object(state / HASHES)
+    stated = read_object(checkpoint / STATE / HASHES)
     try:
-        hashes = _hashes(state)
+        hashes = _hashes(checkpoint)
     except OSError as error:
         raise broken(checkpoint, error) from error
     for name, sha256 in hashes.items():

@@ -33,7 +33,7 @@ from ...models.checkpoints.source import open_source
 from ...models.lisa.config import LisaConfig
 from ...models.lisa.weights_format import RANDOM
 from ...models.training.examples import ExampleReader
-from ...models.training.save import Origin, save
+from ...models.training.save import Origin
 from ...models.training.trainable import make_trainable, trained_by_part
 from ...reports.training.page import write_training_report
 from ...reports.training.summary import summarise_training
@@ -42,8 +42,15 @@ from ..progress import Progress, no_progress, shown
 from .checkpoints import BEST, Checkpoints
 from .journal import TrainingJournal
 from .options import TrainingOptions
-from .setup import Setup, check_targets, refuse_random_bridge, resolve_setup
+from .setup import (
+    Setup,
+    check_targets,
+    default_configuration,
+    refuse_random_bridge,
+    resolve_setup,
+)
 from .trainer import Trainer
+from .weights import make_writer
 
 # What Accelerate calls our precisions.
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -217,6 +224,7 @@ def _open_folder(setup: Setup, manifest: TrainingManifest) -> None:
     before = dict(read_training(setup.folder).manifest.configuration)
     # An older release did not know every setting of today; it did what is the default now.
     before["case"] = asdict(LisaConfig()) | before["case"]
+    before["options"] = default_configuration() | before["options"]
     differing = _differing(before, manifest.configuration)
     if differing:
         listed = ", ".join(sorted(differing))
@@ -259,6 +267,7 @@ def _train(
     lisa = Lisa(setup.case, NullProbe(), for_training=True)
     if "bridge" in lisa.new_parts:
         refuse_random_bridge(setup.options, setup.case, setup.recipe)
+    write = make_writer(setup, lisa, _origin(setup), accelerator.is_main_process)
     make_trainable(lisa.model, setup.case, setup.recipe.trains, lisa.tokenizer)
     if setup.options.gradient_checkpointing:
         # The reentrant kind computes no gradients if a layer's input needs none, as with frozen
@@ -274,7 +283,7 @@ def _train(
         for warning in _warnings(setup, lisa):
             terminal.note(f"warning: {warning}")
 
-    checkpoints = Checkpoints(setup.checkpoints, lambda folder: save(lisa, folder, _origin(setup)))
+    checkpoints = Checkpoints(setup.checkpoints, write)
     trainer = Trainer(setup, accelerator, lisa, samples, journal, checkpoints, progress)
     trainer.run(_teacher(setup))
     if accelerator.is_main_process:

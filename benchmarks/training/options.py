@@ -1,17 +1,23 @@
 """The options of ``lisabench train``, on the command line and in a YAML file. Cheap to import.
 
-Names are Hugging Face's if it has one. The spellings of the modified LISA are accepted too.
+Names are Hugging Face's if it has one. The spellings of the modified LISA's tool, and many of
+the original's ``train_ds.py``, are accepted too; each with ``-`` or ``_``.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
 
+from ...harness.errors import UsageError
+
 Option = typer.Option
+# What the modified LISA's tool is told of its two models, and ours reads from one folder.
+SEPARATE_MODELS = ("vlm_name", "sam_name")
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,10 @@ class TrainingOptions:
         bool, Option("--use_vlm_vision", help="The same as --vision clip.")
     ] = False
     dtype: Annotated[
-        str | None, Option(help="fp32, bf16 or fp16. Default: fp32 for tiny, else bf16.")
+        str | None,
+        Option(
+            "--dtype", "--precision", help="fp32, bf16 or fp16. Default: fp32 for tiny, else bf16."
+        ),
     ] = None
     quantization: Annotated[
         str | None, Option(help="none, nf4 or int8. Default: none for tiny, else nf4.")
@@ -56,7 +65,11 @@ class TrainingOptions:
     ] = "auto"
     gpu_memory: Annotated[
         str | None,
-        Option(metavar="SIZE", help="Cap each process to a card of this size, such as 8GB."),
+        Option(
+            "--gpu_memory",
+            metavar="SIZE",
+            help="Cap each process to a card of this size, such as 8GB.",
+        ),
     ] = None
 
     data: Annotated[
@@ -82,7 +95,13 @@ class TrainingOptions:
         Option("--max_val_samples", min=1, help="Default: all, or 200 synthetic scenes."),
     ] = None
     dataloader_num_workers: Annotated[
-        int, Option("--dataloader_num_workers", "--num_workers", help="Processes that read data.")
+        int,
+        Option(
+            "--dataloader_num_workers",
+            "--num_workers",
+            "--workers",
+            help="Processes that read data.",
+        ),
     ] = 0
 
     recipe: Annotated[
@@ -94,16 +113,26 @@ class TrainingOptions:
     ce_weight: Annotated[
         float | None,
         Option(
-            "--ce_weight", help="Weight of the cross-entropy loss, in place of that of --losses."
+            "--ce_weight",
+            "--ce_loss_weight",
+            help="Weight of the cross-entropy loss, in place of that of --losses.",
         ),
     ] = None
     bce_weight: Annotated[
         float | None,
-        Option("--bce_weight", help="Weight of the BCE loss, in place of that of --losses."),
+        Option(
+            "--bce_weight",
+            "--bce_loss_weight",
+            help="Weight of the BCE loss, in place of that of --losses.",
+        ),
     ] = None
     dice_weight: Annotated[
         float | None,
-        Option("--dice_weight", help="Weight of the Dice loss, in place of that of --losses."),
+        Option(
+            "--dice_weight",
+            "--dice_loss_weight",
+            help="Weight of the Dice loss, in place of that of --losses.",
+        ),
     ] = None
     iou_weight: Annotated[
         float | None,
@@ -121,23 +150,29 @@ class TrainingOptions:
     ] = None
 
     epochs: Annotated[
-        int,
-        Option("--epochs", "--num_train_epochs", min=1, help="Passes over the training data."),
-    ] = 3
+        int | None,
+        Option(
+            "--epochs",
+            "--num_train_epochs",
+            min=1,
+            help="Passes over the training data. Default: 3; 20 of the recipe described.",
+        ),
+    ] = None
     max_steps: Annotated[
         int | None, Option("--max_steps", min=1, help="Stop after so many steps.")
     ] = None
     batch_size: Annotated[
-        int,
+        int | None,
         Option(
             "--batch_size",
             "--per_device_train_batch_size",
             min=1,
-            help="Queries per process and batch.",
+            help="Queries per process and batch. Default: 4; 1 of the recipe described.",
         ),
-    ] = 4
+    ] = None
     gradient_accumulation_steps: Annotated[
-        int, Option("--gradient_accumulation_steps", min=1, help="Batches per step.")
+        int,
+        Option("--gradient_accumulation_steps", min=1, help="Batches per step."),
     ] = 1
     lr: Annotated[
         float,
@@ -145,9 +180,18 @@ class TrainingOptions:
             "--lr", "--learning_rate", min=0.0, help="Largest learning rate, after the warm-up."
         ),
     ] = 3e-4
-    weight_decay: Annotated[float, Option("--weight_decay", help="Weight decay of AdamW.")] = 0.0
+    weight_decay: Annotated[
+        float | None,
+        Option(
+            "--weight_decay",
+            help="Weight decay of AdamW. Default: 0; 0.01 of the recipe described.",
+        ),
+    ] = None
     max_grad_norm: Annotated[
-        float, Option("--max_grad_norm", help="Largest norm of the gradient; 0: no clipping.")
+        float,
+        Option(
+            "--max_grad_norm", "--grad_clip", help="Largest norm of the gradient; 0: no clipping."
+        ),
     ] = 1.0
     warmup_steps: Annotated[
         int | None,
@@ -179,6 +223,16 @@ class TrainingOptions:
         int | None,
         Option("--save_steps", min=1, help="Write a checkpoint every so many steps, too."),
     ] = None
+    save_every: Annotated[
+        int,
+        Option("--save_every", min=1, help="Write the last checkpoint every so many epochs."),
+    ] = 1
+    save_merged: Annotated[
+        bool,
+        Option(
+            "--save_merged", help="Checkpoints hold whole weights, and not only what was learned."
+        ),
+    ] = False
     save_strategy: Annotated[
         str, Option("--save_strategy", help="epoch, or no: write no checkpoints.")
     ] = "epoch"
@@ -206,6 +260,11 @@ def command(carry_out: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
     annotations: dict[str, Any] = {}
     for field in fields(TrainingOptions):
         annotations[field.name] = _without_default(hints[field.name], field.default)
+    for name in SEPARATE_MODELS:
+        annotations[name] = Annotated[
+            str | None,
+            Option(f"--{name}", help="Of the modified LISA's tool: see `lisabench convert`."),
+        ]
     annotations["config"] = Annotated[
         Path | None, Option("--config", help="A YAML file of these options; `set: {KEY: VALUE}`.")
     ]
@@ -223,6 +282,41 @@ def command(carry_out: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
     train.__annotations__ = annotations
     train.__doc__ = carry_out.__doc__
     return train
+
+
+def canonical(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options by the names of `TrainingOptions`, however they were spelled.
+
+    A YAML file may use any spelling of the command line, with ``-`` or ``_``. Other names stay.
+
+    Raises:
+        UsageError: one option was given twice, by two spellings.
+    """
+    names = _name_by_spelling()
+    options: dict[str, Any] = {}
+    spelling_of: dict[str, str] = {}
+    for spelling, value in given.items():
+        name = names.get(str(spelling).replace("-", "_"), spelling)
+        if name in options:
+            raise UsageError(
+                f"options of training: {spelling_of[name]} and {spelling} are the same option: "
+                "give one of them"
+            )
+        options[name] = value
+        spelling_of[name] = str(spelling)
+    return options
+
+
+@cache
+def _name_by_spelling() -> dict[str, str]:
+    hints = get_type_hints(TrainingOptions, include_extras=True)
+    names = {name: name for name in SEPARATE_MODELS}
+    for field in fields(TrainingOptions):
+        names[field.name] = field.name
+        _, option = get_args(hints[field.name])
+        for declared in option.param_decls or ():
+            names[declared.removeprefix("--")] = field.name
+    return names
 
 
 def _without_default(annotation: Any, default: Any) -> Any:

@@ -1,5 +1,6 @@
 """From the options of ``lisabench train`` to a setup: model settings, recipe and losses."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -30,10 +31,12 @@ from ...models.training.recipes import (
     Recipe,
 )
 from ..progress import shown
-from .options import TrainingOptions
+from .options import SEPARATE_MODELS, TrainingOptions, canonical
 
 # How many synthetic scenes are generated if no number and no data are given.
 TRAIN_SCENES, VAL_SCENES = 1000, 200
+# What is taken if neither an option nor the recipe says otherwise.
+DEFAULTS = {"epochs": 3, "batch_size": 4, "weight_decay": 0.0}
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit")
 # Options that change neither what is learned nor what is measured; a training may be resumed with
 # others.
@@ -43,6 +46,8 @@ NOT_OF_THE_CONFIGURATION = {
     "checkpoint_dir",
     "save_steps",
     "save_strategy",
+    "save_merged",
+    "save_every",
     "dataloader_num_workers",
     "gpu_memory",
 }
@@ -73,6 +78,12 @@ class Setup:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.options.checkpoint_dir or self.folder / "checkpoints"
+
+    @property
+    def saves_whole_weights(self) -> bool:
+        """Whether checkpoints hold whole weights, and not what was learned with a pointer."""
+        writes_none = self.options.save_strategy == "no"
+        return self.options.save_merged or writes_none or EVERYTHING in self.recipe.trains
 
     def recorded(self) -> TrainingSetup:
         """Return the setup as the manifest records it."""
@@ -110,6 +121,12 @@ class Setup:
         return open_samples(embedded(split, limit or default_scenes, 0), split)
 
 
+def default_configuration() -> dict[str, Any]:
+    """Return the defaults of the options that must be the same when a training is resumed."""
+    defaults = asdict(TrainingOptions())
+    return {name: defaults[name] for name in defaults if name not in NOT_OF_THE_CONFIGURATION}
+
+
 def resolve_setup(given: Mapping[str, Any]) -> Setup:
     """Return the setup of a training: check the options that were given, and fill in the others.
 
@@ -123,6 +140,8 @@ def resolve_setup(given: Mapping[str, Any]) -> Setup:
     """
     file_options = _read_file(given["config"]) if "config" in given else {}
     given_options = {name: given[name] for name in given if name not in ("config", "changes")}
+    file_options, given_options = canonical(file_options), canonical(given_options)
+    _refuse_separate_models(file_options | given_options)
     settings = {
         **_take_settings(file_options),
         **_take_settings(given_options),
@@ -133,6 +152,23 @@ def resolve_setup(given: Mapping[str, Any]) -> Setup:
     case = _case(options, recipe, settings)
     _refuse_impossible(options, case, recipe)
     return Setup(options, case, recipe, _losses(options, recipe))
+
+
+def _refuse_separate_models(given: Mapping[str, Any]) -> None:
+    """Refuse the models that the modified LISA's tool puts together when it starts.
+
+    Raises:
+        UsageError: has the command that puts them together.
+    """
+    if not any(name in given for name in SEPARATE_MODELS):
+        return
+    vlm = shlex.quote(str(given.get("vlm_name", "LLAVA")))
+    sam = shlex.quote(str(given.get("sam_name", "SAM")))
+    raise UsageError(
+        "a training starts from one folder, and not from vlm_name and sam_name: put them together "
+        f"once with `lisabench convert {vlm} START --sam {sam} --conditioning described`, and give "
+        "--weights START"
+    )
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -221,8 +257,14 @@ def _fill_in(options: TrainingOptions) -> TrainingOptions:
     if options.no_quantization:
         quantization = "none"
     default_folder = Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}"
+    defaults = DEFAULTS | RECIPES[recipe].defaults
+    of_the_recipe: dict[str, Any] = {}
+    for name, default in defaults.items():
+        if getattr(options, name) is None:
+            of_the_recipe[name] = default
     return replace(
         options,
+        **of_the_recipe,
         recipe=recipe,
         preset=preset,
         vision=vision,

@@ -280,7 +280,8 @@ class Trainer:
                 record = self.journal.add_epoch(epoch, step, evaluated, readings)
                 if record.best and saves:
                     self.checkpoints.save_best(epoch)
-        if saves:
+        is_due = epoch % self.setup.options.save_every == 0 or step == self.plan.steps
+        if saves and is_due:
             self._save_checkpoint(step)
 
     def _evaluate(self, epoch: int, step: int) -> list[EvaluationRecord]:

@@ -31,6 +31,7 @@ from .shards import Shape, ShardWriter
 from .upstream import EMBEDDING, HEAD, LM_HEAD, SAM, Original
 from .upstream_names import misfits, upstream_name
 from .vocabulary import grown
+from .whole import learned_folder, write_whole
 
 # Is called with how many weights were written, how many there are, and the name of the last one.
 Progress = Callable[[int, int, str], None]
@@ -82,7 +83,8 @@ def convert(
     """Write the weights of a folder in our layout.
 
     Args:
-        src: a LISA as the original or its releases lay it out, a LLaVA, or an adapter of PEFT.
+        src: a LISA as the original or its releases lay it out, a LLaVA, or an adapter of PEFT. Or a
+            folder of ours that holds what a training learned alone: whole weights are then written.
         dst: a folder that does not exist or is empty.
         vision_tower: a folder with CLIP, if `src` leaves it out.
         sam: a file with SAM, as its authors publish it, if `src` is a LLaVA.
@@ -103,6 +105,9 @@ def convert(
     """
     if dst.exists() and (not dst.is_dir() or any(dst.iterdir())):
         raise UsageError(f"{dst} exists already: name a new folder")
+    learned = learned_folder(src)
+    if learned is not None:
+        return _whole(learned, dst, progress)
     source = upstream.read(src, vision_tower, sam)
     known = facts_of(src, source.base, source.config, template, trained_on_val)
     plan = _plan(source, src, known, start=sam is not None, seed=seed, conditioning=conditioning)
@@ -113,6 +118,18 @@ def convert(
     except OSError as error:
         raise RunFailed(f"{dst} cannot be written ({error})") from None
     return replace(conversion, folder=dst)
+
+
+def _whole(learned: saved.WeightsFolder, dst: Path, progress: Progress) -> Conversion:
+    """Write what a training learned, which changes other weights, as whole weights."""
+    try:
+        with whole_folder(dst) as temporary:
+            written = write_whole(learned, temporary, progress)
+    except OSError as error:
+        raise RunFailed(f"{dst} cannot be written ({error})") from None
+    return Conversion(
+        dst, written.saved, written.parameters, written.total_bytes, warnings=(), facts=()
+    )
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,6 @@
 """Parts with saved weights, made directly on their device."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
@@ -15,8 +12,9 @@ from ...harness.errors import DataError
 from ..lisa.config import LisaConfig
 from ..lisa.parts import DTYPES, Make, quantization
 from ..lisa.quantize import quantize_layer
+from ..lisa.weights_format import WeightsFolder
 from .random_parts import largest_first
-from .shards import INDEX, Shape, opened, weight_map
+from .stored_tensors import StoredTensor, stored_parts, stored_tensors
 from .upstream_names import misfits
 
 ENCODER_PARTS = ("clip", "projector", "sam_encoder", "bridge")
@@ -27,14 +25,6 @@ POSITIONS = "encoder.clip.embeddings.position_embedding.weight"
 Part = TypeVar("Part", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor in a file: its shape, and a function that reads it onto the CPU."""
-
-    shape: Shape
-    read: Callable[[], Tensor]
-
-
 class LoadedParts:
     """Makes parts from a folder in our layout, each when it is needed, layer by layer.
 
@@ -42,7 +32,7 @@ class LoadedParts:
     read.
 
     Args:
-        folder: holds safetensors files and their index.
+        weights: safetensors files and their index, or what was learned from such weights.
         case: has the precision and what is quantised.
         device: "cpu" or "cuda".
         new: makes the parts that are not read from the folder, by name.
@@ -55,23 +45,24 @@ class LoadedParts:
 
     def __init__(
         self,
-        folder: Path,
+        weights: WeightsFolder,
         case: LisaConfig,
         device: str,
         new: Mapping[str, Make] | None = None,
         weight_transforms: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
-        self._folder = folder
+        self._weights = weights
+        self._folder = weights.folder
         self._device = device
         self._dtype = DTYPES[case.precision]
         self._vision = case.vision
         self._quantization = quantization(case)
         self._new = new or {}
         self._weight_transforms = weight_transforms or {}
-        self._file_of: dict[str, str] = weight_map(folder / INDEX)
-        unknown = {name for name in self._file_of if part_of(name) not in PARTS}
+        self._parts = stored_parts(weights)
+        unknown = self._parts - set(PARTS)
         if unknown:
-            raise DataError(f"{folder} holds {misfits({}, dict.fromkeys(unknown, ()))}")
+            raise DataError(f"{weights.folder} holds {misfits({}, dict.fromkeys(unknown, ()))}")
 
     def __call__(self, name: str, build: Callable[[], Part], /) -> Part:
         """Return the part of that name; implements `parts.Make`.
@@ -96,18 +87,12 @@ class LoadedParts:
 
     def _stored_tensors(self, part: str) -> dict[str, StoredTensor]:
         """Return the tensors of a part, by their names in a `LisaModel`."""
-        files = {file for name, file in self._file_of.items() if part_of(name) == part}
-        if not files:
+        if part not in self._parts:
             raise DataError(
                 f"the weights in {self._folder} have no {part}, which vision={self._vision} needs; "
                 "take weights of that variant, or weights=random"
             )
-        tensors: dict[str, StoredTensor] = {}
-        for file in sorted(files):
-            content = opened(self._folder / file)
-            for name, shape in content.shapes.items():
-                if part_of(name) == part:
-                    tensors[name] = StoredTensor(shape, partial(content.read, name))
+        tensors = stored_tensors(self._weights, (part,))
         for name in self._weight_transforms.keys() & tensors.keys():
             transformed = self._weight_transforms[name](tensors[name].read())
             tensors[name] = StoredTensor(tuple(transformed.shape), lambda value=transformed: value)
@@ -150,11 +135,6 @@ class LoadedParts:
 def _prefix(part: str) -> str:
     """Return what the names of a part's parameters begin with in a `LisaModel`."""
     return f"encoder.{part}." if part in ENCODER_PARTS else f"{part}."
-
-
-def part_of(name: str) -> str:
-    """Return the part that a weight of a `LisaModel` belongs to."""
-    return name.removeprefix("encoder.").partition(".")[0]
 
 
 def interpolated(positions_NC: Tensor, grid: int) -> Tensor:

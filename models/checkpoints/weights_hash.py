@@ -15,6 +15,9 @@ from ...harness.errors import DataError
 from ..lisa import weights_format
 from ..lisa.weights_format import WeightsFolder
 
+# Stands for the start among the tensors that were learned from it, when they are hashed.
+START = "start"
+
 
 @dataclass(frozen=True)
 class FileIdentity:
@@ -71,7 +74,7 @@ def check(weights: WeightsFolder) -> HashedWeights:
                 "begin a new run"
             )
     else:
-        hashed = _hash(folder)
+        hashed = _hash(weights)
     stated = weights.saved.weights_hash
     if hashed.weights_hash != stated:
         raise DataError(
@@ -82,13 +85,26 @@ def check(weights: WeightsFolder) -> HashedWeights:
     return hashed
 
 
-def _hash(folder: Path) -> HashedWeights:
-    from .shards import WeightFiles, digest, hash_of, weight_files
+def _hash(weights: WeightsFolder) -> HashedWeights:
+    """Return the hash of a folder's weights, and of its start's if it holds what was learned.
 
+    Raises:
+        DataError: a file cannot be read, or the start is not what it was.
+    """
+    from .shards import WeightFiles, digest, hash_of, weight_files
+    from .stored_tensors import LEARNED
+
+    folder = weights.folder
+    digests: dict[str, str] = {}
+    identities: dict[Path, FileIdentity | None] = {}
     files = weight_files(folder)
+    if weights.start is not None:
+        start = check(weights.start)
+        digests[START] = start.weights_hash
+        identities |= start.files
+        files = [folder / LEARNED]
     # Before the files are read: a change meanwhile then shows as another identity later.
-    identities = _identities(files)
-    digests = {}
+    identities |= _identities(files)
     for name, tensor in WeightFiles(files).tensors():
         digests[name] = digest(tensor)
     return HashedWeights(folder, hash_of(digests), identities)

@@ -336,9 +336,10 @@ class LisaConfig:
 
         Raises:
             UsageError: there are no such weights.
-            DataError: they are not of our layout, or the hub cannot be reached.
+            DataError: they are not of our layout, the hub cannot be reached, or the weights that
+                they were learned from are gone or were changed.
         """
-        from . import packaged, weights_format
+        from . import packaged, starts, weights_format
 
         if self.weights == weights_format.RANDOM:
             return None
@@ -354,16 +355,17 @@ class LisaConfig:
 
         Raises:
             UsageError: there are no such weights.
-            DataError: they are not of our layout, or the hub cannot be reached.
+            DataError: they are not of our layout, the hub cannot be reached, or the weights that
+                they were learned from are gone or were changed.
         """
-        from . import packaged, weights_format
+        from . import packaged, starts, weights_format
 
         if self.saved is None:
             return None
         if self.weights == weights_format.PACKAGED:
             folder = packaged.located(self.preset, self.vision)
             return weights_format.WeightsFolder(folder, self.saved)
-        return weights_format.opened(self.weights)
+        return starts.with_starts(weights_format.opened(self.weights))
 
     @property
     def default_split(self) -> str:

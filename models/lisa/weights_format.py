@@ -28,6 +28,30 @@ HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
 @dataclass(frozen=True)
+class Start:
+    """The weights that a training began from, in the ``config.json`` of what it learned.
+
+    Such a folder holds what was learned alone; see `checkpoints.learned`.
+
+    Attributes:
+        weights: a folder, relative to the one that holds what was learned or absolute; a hub id; or
+            ``packaged``.
+        weights_hash: the start's own.
+        vision: the variant of the start.
+        new_parts: the parts of which nothing is read from the start.
+        lora_alpha: of low-rank changes, if there are any.
+        row_ids: the tokens of which only the rows were trained.
+    """
+
+    weights: str
+    weights_hash: str
+    vision: str
+    new_parts: tuple[str, ...] = ()
+    lora_alpha: float | None = None
+    row_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Saved:
     """What ``config.json`` says of saved weights.
 
@@ -48,9 +72,11 @@ class Saved:
         contaminated_splits: splits of ReasonSeg that are meant for evaluation, and that the weights
             were trained on.
         source: where they come from, in words.
-        weights_hash: of every tensor's name, type, shape and bytes.
+        weights_hash: of every tensor's name, type, shape and bytes. With a start, of the learned
+            tensors and the start's hash.
         precision: the precision that they were trained in, or that a converted language model was
             published in; "" where that is not known.
+        start: what the learned tensors in the folder change; None if it holds whole weights.
     """
 
     preset: str
@@ -69,6 +95,7 @@ class Saved:
     bridge: str = "linear"
     template_is_stated: bool = True
     precision: str = ""
+    start: Start | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -145,7 +172,18 @@ def settings_on_card(saved: Saved) -> str:
 def write(folder: Path, saved: Saved) -> None:
     """Write ``config.json``. Call this last: a folder without it is not taken for a checkpoint."""
     content = {"format": FORMAT, **asdict(saved)}
+    if saved.start is None:
+        del content["start"]  # so that earlier releases read whole weights
     (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def is_ours(folder: Path) -> bool:
+    """Return whether a folder's ``config.json`` says that it is of our layout.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return read_object(folder / CONFIG).get("format") == FORMAT
 
 
 def read(folder: Path) -> Saved:
@@ -176,10 +214,24 @@ def read(folder: Path) -> Saved:
             # JSON has no tuples.
             new_rows=tuple(content["new_rows"]),
             contaminated_splits=tuple(content["contaminated_splits"]),
+            start=_start(content.get("start")),
         )
     if saved.preset not in PRESETS:
         raise DataError(f"{path}: preset is {saved.preset!r:.80}; known: {', '.join(PRESETS)}")
     return saved
+
+
+def _start(start: Mapping[str, Any] | None) -> Start | None:
+    """Return the start in a ``config.json``; None where the folder holds whole weights.
+
+    Raises:
+        DataError: a value is missing, or of another type.
+    """
+    if start is None:
+        return None
+    new_parts = tuple(start.get("new_parts", ()))
+    row_ids = tuple(start.get("row_ids", ()))
+    return from_json(Start, start, new_parts=new_parts, row_ids=row_ids)
 
 
 def _sizes(sizes: Mapping[str, Any]) -> Preset:
@@ -209,10 +261,12 @@ class WeightsFolder:
     Attributes:
         folder: where it is.
         saved: what its ``config.json`` says.
+        start: the weights that it changes; None if it holds whole weights.
     """
 
     folder: Path
     saved: Saved
+    start: "WeightsFolder | None" = None
 
 
 def stated(weights: str) -> Saved:

@@ -74,6 +74,7 @@ class Recipe:
         axes: settings of every model that is trained by it.
         quantizes_all: whether quantisation includes the vision encoder, and not only the language
             model.
+        defaults: options of a training that have other defaults with this recipe, by name.
     """
 
     trains: tuple[str, ...]
@@ -82,6 +83,7 @@ class Recipe:
     variants: tuple[str, ...] = VARIANTS
     axes: Mapping[str, Any] = field(default_factory=dict)
     quantizes_all: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self, vision: str, quantization: str) -> dict[str, Any]:
         """Return the settings that the recipe gives a model of this variant and quantisation."""
@@ -102,6 +104,8 @@ RECIPES = {
         variants=("sam", "clip"),
         axes={"conditioning": "described", "seg_head": "seg_token_to_sam"},
         quantizes_all=True,
+        # Those of the document's tool.
+        defaults={"epochs": 20, "batch_size": 1, "weight_decay": 0.01},
     ),
     # Trains LLaVA's projector too. Earlier releases called this recipe "described", and the study's
     # models were trained by it.

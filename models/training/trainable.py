@@ -1,33 +1,28 @@
 """Make a LISA trainable: what a recipe trains gets gradients, in float32; the rest is frozen.
 
 What is trained may be kept apart from the weight that it changes: a low-rank change (LoRA), or a
-few rows of an embedding. `changes` brings both together when the weights are saved, by the weights'
-plain names.
+few rows of an embedding. `learned_changes` brings both together when the weights are saved, by the
+weights' plain names.
 
 Axes: R rows that are trained, L tokens, C channels, V tokens of the vocabulary.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ...harness.errors import UsageError
-from ..checkpoints.lora import Lora
+from ..checkpoints.stored_tensors import LORA_MATRIX, ROWS, Change, Read, changes
 from ..lisa.config import LisaConfig
 from ..lisa.network import LisaModel
 from ..lisa.parts import FREQUENCIES
 from ..lisa.prompts import added_tokens
 from ..lisa.tokenizer import Tokens, ids_of
 from .recipes import EVERYTHING, LORA_ALPHA, LORA_DROPOUT, LORA_RANK, LORA_TARGETS, PARTS
-
-# What PEFT calls the two matrices of a LoRA; ``default`` is its name for the first adapter of a
-# model.
-LORA_MATRIX = re.compile(r"^(?P<adapted>.+)\.lora_(?P<side>[AB])\.default\.weight$")
-Change = Callable[[Tensor], Tensor]
 
 
 class EmbeddingWithRows(nn.Module):
@@ -187,42 +182,33 @@ def trained_by_part(model: LisaModel) -> dict[str, int]:
     return counts
 
 
-def changes(model: LisaModel) -> dict[str, Change]:
-    """Return what training did to each weight, by the weight's name in an untrained `LisaModel`.
-
-    Each change takes the weight as it was before training and returns it as it is now. The change
-    of a weight that was trained whole does not use the old one.
-    """
-    learned = {name: parameter.detach() for name, parameter in trained(model).items()}
-    low_rank = _low_rank(learned)
-    by_name: dict[str, Change] = {name: partial(low_rank.merged, name) for name in low_rank.down}
-    for name, value in learned.items():
-        module, _, attribute = name.rpartition(".")
-        if attribute == "rows":
-            ids = model.get_buffer(f"{module}.ids")
-            by_name[f"{module}.weight"] = partial(_with_rows, ids, value)
-        elif not LORA_MATRIX.match(name):
-            by_name[name] = partial(_replaced, value)
-    return by_name
+def learned_changes(model: LisaModel) -> dict[str, Change]:
+    """Return what training did to each weight; see `stored_tensors.changes`."""
+    reads: dict[str, Read] = {}
+    for name, parameter in trained(model).items():
+        reads[name] = partial(_on_host, parameter)
+    return changes(reads, lora_alpha(model), row_ids(model), Path("the model"))
 
 
-def _low_rank(learned: Mapping[str, Tensor]) -> Lora:
-    matrices: dict[str, dict[str, Tensor]] = {"A": {}, "B": {}}
-    for name, tensor in learned.items():
+def _on_host(parameter: nn.Parameter) -> Tensor:
+    return parameter.detach().cpu()
+
+
+def lora_alpha(model: LisaModel) -> float | None:
+    """Return the alpha of a model's low-rank changes; None if it has none."""
+    for name in trained(model):
         match = LORA_MATRIX.match(name)
         if match:
-            weight = f"{match['adapted']}.weight"
-            matrices[match["side"]][weight] = tensor.cpu()
-    return Lora(matrices["A"], matrices["B"], {"lora_alpha": LORA_ALPHA, "r": LORA_RANK})
+            return model.get_submodule(match["adapted"]).lora_alpha["default"]  # type: ignore
+    return None
 
 
-def _with_rows(ids: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
-    return weight.index_copy(0, ids.to(weight.device), rows.to(weight))
-
-
-def _replaced(value: Tensor, weight: Tensor) -> Tensor:
-    del weight  # was trained whole
-    return value.cpu()
+def row_ids(model: LisaModel) -> tuple[int, ...]:
+    """Return the tokens of which the rows are trained, if a model has such rows."""
+    embedding = model.llm.get_input_embeddings()
+    if not isinstance(embedding, EmbeddingWithRows):
+        return ()
+    return tuple(embedding.ids.tolist())
 
 
 def plain(model: LisaModel) -> Iterator[tuple[str, Tensor]]:
@@ -231,7 +217,7 @@ def plain(model: LisaModel) -> Iterator[tuple[str, Tensor]]:
     The values of weights that were trained whole are the new ones.
     """
     for name, tensor in model.state_dict().items():
-        is_kept_apart = LORA_MATRIX.match(name) or name.endswith(".rows")
+        is_kept_apart = LORA_MATRIX.match(name) or name.endswith(ROWS)
         if not is_kept_apart:
             # PEFT and `EmbeddingWithRows` wrap the weight that they change.
             yield name.replace(".base_layer.", ".").replace(".frozen.", "."), tensor

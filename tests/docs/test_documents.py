@@ -230,6 +230,21 @@ def test_every_option_is_in_the_documents(words, command):
                 assert re.search(rf"{option}(?![\w-])", WRITTEN), f"{words} {option}"
 
 
+@pytest.mark.parametrize(("words", "command"), all_commands().items(), ids=str)
+def test_every_option_may_be_spelled_with_hyphens_or_underscores(words, command):
+    # As the group hands its settings to each command.
+    context = typer.main.get_command(cli.app).make_context("lisabench", [], resilient_parsing=True)
+    own_context = command.context_class(command, parent=context)
+    parser = command.make_parser(own_context)
+    for parameter in command.params:
+        for option in [option for option in parameter.opts if option.startswith("--")]:
+            value = [] if parameter.is_flag or parameter.count else ["1"]
+            name = option.removeprefix("--")
+            for spelling in (name.replace("_", "-"), name.replace("-", "_")):
+                values, rest, _ = parser.parse_args([f"--{spelling}", *value])
+                assert values.get(parameter.name) and not rest, f"{words} --{spelling}"
+
+
 def test_every_exit_code_is_in_its_table():
     rows = set(re.findall(r"^\| (\d+) \|", section("gate.md", "Exit codes"), re.MULTILINE))
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]

@@ -79,6 +79,49 @@ def last_weights(folder: Path) -> bytes:
     return (folder / "checkpoints" / "checkpoint-6" / "model-00001.safetensors").read_bytes()
 
 
+LEAN = ("--recipe", "lean", *QUICK[2:])
+
+
+@pytest.fixture(scope="module")
+def lean(tmp_path_factory) -> Training:
+    """A training of 4 steps from random weights, of which few are trained."""
+    return trained(*LEAN, "--epochs", 2, out=tmp_path_factory.mktemp("lean") / "whole")
+
+
+def test_checkpoints_hold_what_was_learned_and_the_start_once(lean):
+    checkpoints_folder = lean.folder / "checkpoints"
+    start_bytes = bytes_in(checkpoints_folder / "start")
+    for checkpoint in checkpoints_folder.glob("*_*"):
+        assert bytes_in(checkpoint) < start_bytes / 10
+    saved = weights_format.read(checkpoints_folder / "checkpoint-4")
+    assert saved.trained and saved.start.weights == "../start"
+    assert not weights_format.read(checkpoints_folder / "start").trained
+    assert not (checkpoints_folder / "checkpoint-4" / "training" / "learned.safetensors").exists()
+
+
+def bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["today", "as older releases wrote it"])
+def test_a_killed_training_goes_on_from_what_it_had_learned(lean, tmp_path, older):
+    out = tmp_path / "killed"
+    words = (*LEAN, "--epochs", 2)
+    merged = ("--save_merged",) if older else ()
+    process = train_in_fork(*words, *merged, "--out", out, killed_after=3)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    if older:
+        assert (out / "checkpoints" / "checkpoint-2" / "training" / "learned.safetensors").is_file()
+    resumed = trained(*words, "--resume", out=out)
+    assert losses(resumed) == losses(lean)
+    learned = [
+        training.folder / "checkpoints" / "checkpoint-4" / "learned.safetensors"
+        for training in (lean, resumed)
+    ]
+    assert learned[0].read_bytes() == learned[1].read_bytes()
+
+
 def test_another_configuration_is_not_resumed_and_nothing_is_overwritten(whole):
     before = (whole.folder / "training.jsonl").read_bytes()
     done = train(*QUICK, "--epochs", 3, "--lr", "2e-3", "--resume", "--out", whole.folder)
@@ -206,6 +249,38 @@ def test_options_come_from_a_file_too_and_the_command_line_comes_first(tmp_path)
     assert (found.options.epochs, found.options.lr, found.case.vision) == (7, 0.5, "clip")
     assert (found.options.recipe, found.case.frame) == ("described", "crop")
     assert found.losses == LossWeights(bce=1, dice=1, iou=3)
+
+
+def test_a_file_may_spell_options_as_other_tools_do(tmp_path):
+    text = "learning-rate: 0.5\nnum_train_epochs: 7\ngrad_clip: 2\nbce_loss_weight: 3\nlr: 0.5\n"
+    (tmp_path / "options.yaml").write_text(text.replace("lr: 0.5\n", ""))
+    setup = resolve_setup({"config": tmp_path / "options.yaml"})
+    assert (setup.options.lr, setup.options.epochs, setup.options.max_grad_norm) == (0.5, 7, 2)
+    assert setup.losses.bce == 3
+    (tmp_path / "options.yaml").write_text(text)
+    with pytest.raises(UsageError, match="learning-rate and lr are the same option"):
+        resolve_setup({"config": tmp_path / "options.yaml"})
+
+
+def test_models_that_are_named_apart_end_with_the_command_that_joins_them():
+    done = train("--vlm-name", "llava-hf/llava-1.5-7b-hf", "--sam_name", "facebook/sam-vit-base")
+    assert done.returncode == 2
+    command_line = (
+        "lisabench convert llava-hf/llava-1.5-7b-hf START --sam facebook/sam-vit-base "
+        "--conditioning described"
+    )
+    assert f"`{command_line}`" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_described_recipe_has_the_documents_defaults():
+    chosen = {"recipe": "described"}
+    options = resolve_setup(chosen).options
+    assert (options.epochs, options.batch_size, options.weight_decay) == (20, 1, 0.01)
+    assert options.lr == 3e-4
+    options = resolve_setup(chosen | {"epochs": 2, "weight_decay": 0.0}).options
+    assert (options.epochs, options.batch_size, options.weight_decay) == (2, 1, 0)
+    options = resolve_setup({}).options
+    assert (options.epochs, options.batch_size, options.weight_decay) == (3, 4, 0)
 
 
 def test_a_file_with_an_unknown_option_is_refused(tmp_path):
