@@ -336,10 +336,9 @@ class LisaConfig:
 
         Raises:
             UsageError: there are no such weights.
-            DataError: they are not of our layout, the hub cannot be reached, or the weights that
-                they were learned from are gone or were changed.
+            DataError: they are not of our layout, or the hub cannot be reached.
         """
-        from . import packaged, starts, weights_format
+        from . import packaged, weights_format
 
         if self.weights == weights_format.RANDOM:
             return None
