@@ -4,13 +4,13 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import Any, cast
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
+from ...datasets.joined import Joined
 from ...datasets.samples import Samples
 from ...harness import environment, terminal
 from ...harness.errors import UsageError
@@ -26,6 +26,7 @@ from ...harness.records.training import (
     TrainedModel,
     TrainingData,
     TrainingManifest,
+    TrainingSource,
     read_training,
 )
 from ...models.adapters.lisa_stages import Lisa
@@ -188,7 +189,9 @@ def _manifest(
     data = {}
     fingerprints = {}
     for use, split in zip(("train", "val"), samples, strict=True):
-        data[use] = TrainingData(len(split), split.fingerprint(), **split.origin)
+        data[use] = TrainingData(
+            len(split), split.fingerprint(), **split.origin, sources=_sources(setup, split)
+        )
         if accelerator.is_main_process:
             for warning in split.warnings:
                 terminal.note(f"warning: {warning}")
@@ -210,6 +213,16 @@ def _manifest(
         versions=environment.versions(),
         memory=memory,
     )
+
+
+def _sources(setup: Setup, split: Samples) -> tuple[TrainingSource, ...]:
+    """Return the sources of joined data, as records hold them; none of other data."""
+    if not isinstance(split, Joined):
+        return ()
+    sources = []
+    for source, samples in zip(setup.sources, split.sources, strict=True):
+        sources.append(TrainingSource(source.name, len(samples), source.weight, **samples.origin))
+    return tuple(sources)
 
 
 def _open_folder(setup: Setup, manifest: TrainingManifest) -> None:
@@ -337,8 +350,8 @@ def _origin(setup: Setup) -> Origin:
     """Return where the trained weights come from, for their card."""
     options = setup.options
     data = f"generated scenes, split {options.split}"
-    if options.data:
-        data = f"{Path(options.data).name}/{options.split}"
+    if setup.sources:
+        data = ", ".join(f"{source.name}/{options.split}" for source in setup.sources)
     start = "random weights" if setup.case.weights == RANDOM else setup.case.weights
     description = (
         f"trained by the recipe {options.recipe} from {start} on {data}, seed {options.seed}"
@@ -359,6 +372,8 @@ def command_of(options: TrainingOptions, case: LisaConfig) -> str:
             continue
         if value is True:
             switches.append(f"--{field.name}")
+        elif isinstance(value, list):
+            words += [f"--{field.name}={item}" for item in value]
         elif value is not False and value != field.default:
             words.append(f"--{field.name}={value}")
     words += switches

@@ -73,13 +73,25 @@ class TrainingOptions:
     ] = None
 
     data: Annotated[
-        str | None,
+        list[str] | None,
         Option(
             "--data",
             "--data_dir",
-            help="A folder in ReasonSeg's format, or another layout. Default: synthetic scenes.",
+            metavar="SRC[:WEIGHT]",
+            help="A folder in ReasonSeg's format, or another layout. Repeat it for several. "
+            "Default: synthetic scenes.",
         ),
     ] = None
+    val_data: Annotated[
+        str | None,
+        Option(
+            "--val_data", "--eval_data", help="Data to evaluate on. Default: the first of --data."
+        ),
+    ] = None
+    texts: Annotated[
+        str,
+        Option(help="Wordings of a query to train on: first; or all, each as a query of its own."),
+    ] = "first"
     split: Annotated[str, Option("--split", "--train_split", help="The split to train on.")] = (
         "train"
     )
@@ -156,6 +168,14 @@ class TrainingOptions:
             "--num_train_epochs",
             min=1,
             help="Passes over the training data. Default: 3; 20 of the recipe described.",
+        ),
+    ] = None
+    steps_per_epoch: Annotated[
+        int | None,
+        Option(
+            "--steps_per_epoch",
+            min=1,
+            help="Steps of an epoch. Default: as many as take every query once.",
         ),
     ] = None
     max_steps: Annotated[

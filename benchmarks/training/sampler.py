@@ -19,15 +19,18 @@ class SamplingPlan:
     """The steps of a training, as one of its processes sees them.
 
     Attributes:
-        samples: number of queries in the training split.
+        samples: number of queries in the training split, of all sources together.
         batch_size: queries that a process computes at once.
         accumulation: batches per step and process.
         world: number of processes.
         rank: number of this process, from 0.
-        epochs: how often every query is taken.
+        epochs: how often every query is taken, if an epoch takes every query once.
         distill_steps: steps of distillation before the first epoch.
         max_steps: the training ends after so many steps; None: after the last epoch.
         seed: determines the order of the queries.
+        sizes: number of queries of each source; empty: there is one.
+        weights: share of each source in the draws; empty: every query has the same chance.
+        draws: steps of an epoch; None: as many as take every query once, without weights.
     """
 
     samples: int
@@ -39,6 +42,9 @@ class SamplingPlan:
     distill_steps: int
     max_steps: int | None
     seed: int
+    sizes: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+    draws: int | None = None
 
     @property
     def step_size(self) -> int:
@@ -47,7 +53,9 @@ class SamplingPlan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of steps that take every query once."""
+        """Steps of an epoch: as given, or those that take as many queries as there are."""
+        if self.draws is not None:
+            return self.draws
         return math.ceil(self.samples / self.step_size)
 
     @property
@@ -76,9 +84,18 @@ class SamplingPlan:
         # Distillation may take every query several times: each pass over the data has an order of
         # its own.
         data_pass, step_in_pass = divmod(steps_of_phase, self.steps_per_epoch)
-        order = _order(self.samples, self.seed, epoch, data_pass)
+        order = self._order(epoch, data_pass)
         first = step_in_pass * self.step_size
         return order[first : first + self.step_size].tolist()
+
+    def _order(self, epoch: int, data_pass: int) -> np.ndarray:
+        seeds = (self.seed, epoch, data_pass)
+        if not self.weights and self.draws is None:
+            return _permutation(self.samples, seeds)
+        count = self.samples if self.draws is None else self.draws * self.step_size
+        if not self.weights:
+            return _drawn((self.samples,), (1.0,), count, seeds)
+        return _drawn(self.sizes, self.weights, count, seeds)
 
     def share(self, step: int) -> list[list[int]]:
         """Return the queries that this process takes in a step, in batches.
@@ -102,5 +119,38 @@ class SamplingPlan:
 
 
 @lru_cache(maxsize=2)
-def _order(samples: int, seed: int, epoch: int, data_pass: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch, data_pass)).permutation(samples)
+def _permutation(samples: int, seeds: tuple[int, int, int]) -> np.ndarray:
+    return np.random.default_rng(seeds).permutation(samples)
+
+
+@lru_cache(maxsize=2)
+def _drawn(
+    sizes: tuple[int, ...], weights: tuple[float, ...], count: int, seeds: tuple[int, int, int]
+) -> np.ndarray:
+    """Return positions of queries, drawn from several sources by their weights.
+
+    A source's queries are all taken before one of them is taken again. (The original draws each
+    query by itself.)
+
+    Args:
+        sizes: number of queries of each source; positions count through all of them.
+        weights: share of each source.
+        count: how many are drawn.
+        seeds: determine what is drawn.
+
+    Returns:
+        int64 [count].
+    """
+    generator = np.random.default_rng(seeds)
+    shares = np.array(weights) / sum(weights)
+    source_of_draw = generator.choice(len(sizes), size=count, p=shares)
+    positions = np.empty(count, dtype=np.int64)
+    first = 0
+    for number, size in enumerate(sizes):
+        is_of_source = source_of_draw == number
+        drawn = int(is_of_source.sum())
+        passes = [generator.permutation(size) for _ in range(math.ceil(drawn / size))]
+        if passes:
+            positions[is_of_source] = first + np.concatenate(passes)[:drawn]
+        first += size
+    return positions

@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ...datasets.joined import Joined
 from ...datasets.opening import located, open_samples
-from ...datasets.samples import Samples
+from ...datasets.samples import TEXTS, Samples
 from ...datasets.scenes.cache import embedded
 from ...harness.errors import DataError, UsageError, unknown, validation_problems
 from ...harness.input_file import read_text
@@ -31,6 +32,7 @@ from ...models.training.recipes import (
     Recipe,
 )
 from ..progress import shown
+from .mixture import Source, sources_of
 from .options import SEPARATE_MODELS, TrainingOptions, canonical
 
 # How many synthetic scenes are generated if no number and no data are given.
@@ -90,6 +92,8 @@ class Setup:
         options: dict[str, Any] = {}
         for name, value in asdict(self.options).items():
             options[name] = str(value) if isinstance(value, Path) else value
+        if self.options.data is not None and len(self.options.data) == 1:
+            (options["data"],) = self.options.data  # as before there could be several
         return TrainingSetup(
             options=options,
             case=asdict(self.case),
@@ -105,20 +109,41 @@ class Setup:
             del configuration["options"][name]
         return configuration
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources of the data to train on; none for generated scenes."""
+        return sources_of(self.options.data or ())
+
     def train_samples(self) -> Samples:
-        """Return the split to train on."""
-        return self._samples(self.options.split, self.options.max_train_samples, TRAIN_SCENES)
+        """Return the split to train on: of all sources, one after the other."""
+        options = self.options
+        limit = options.max_train_samples
+        if not self.sources:
+            return _scenes(options.split, limit or TRAIN_SCENES)
+        opened = []
+        for source in self.sources:
+            opened.append(_samples(source.location, options.split, limit, options.texts))
+        return opened[0] if len(opened) == 1 else Joined(opened)
 
     def val_samples(self) -> Samples:
-        """Return the split to evaluate on."""
-        return self._samples(self.options.val_split, self.options.max_val_samples, VAL_SCENES)
+        """Return the split to evaluate on: its first wordings, as in the original's validation."""
+        options = self.options
+        limit = options.max_val_samples
+        if options.val_data is not None:
+            return _samples(options.val_data, options.val_split, limit)
+        if not self.sources:
+            return _scenes(options.val_split, limit or VAL_SCENES)
+        return _samples(self.sources[0].location, options.val_split, limit)
 
-    def _samples(self, split: str, limit: int | None, default_scenes: int) -> Samples:
-        if self.options.data:
-            with shown() as progress:
-                root = located(self.options.data, split, progress)
-            return open_samples(root, split, limit=limit)
-        return open_samples(embedded(split, limit or default_scenes, 0), split)
+
+def _samples(source: str, split: str, limit: int | None, texts: str = "first") -> Samples:
+    with shown() as progress:
+        root = located(source, split, progress)
+    return open_samples(root, split, texts, limit)
+
+
+def _scenes(split: str, count: int) -> Samples:
+    return open_samples(embedded(split, count, 0), split)
 
 
 def default_configuration() -> dict[str, Any]:
@@ -141,6 +166,9 @@ def resolve_setup(given: Mapping[str, Any]) -> Setup:
     file_options = _read_file(given["config"]) if "config" in given else {}
     given_options = {name: given[name] for name in given if name not in ("config", "changes")}
     file_options, given_options = canonical(file_options), canonical(given_options)
+    for options_of_one in (file_options, given_options):
+        if isinstance(options_of_one.get("data"), str):
+            options_of_one["data"] = [options_of_one["data"]]
     _refuse_separate_models(file_options | given_options)
     settings = {
         **_take_settings(file_options),
@@ -211,6 +239,7 @@ def _checked_options(given: Mapping[str, Any]) -> TrainingOptions:
     choices = (
         ("recipe", options.recipe, (*RECIPES, None)),
         ("choice of losses", options.losses, (*LOSSES, None)),
+        ("choice of texts", options.texts, TEXTS),
         ("choice for ignored pixels", options.ignored, IGNORED),
         ("optimiser", options.optim, OPTIMIZERS),
         ("save_strategy", options.save_strategy, ("epoch", "no")),
@@ -220,7 +249,10 @@ def _checked_options(given: Mapping[str, Any]) -> TrainingOptions:
             raise unknown(kind, value, [name for name in allowed if name])
     paths: dict[str, Any] = {}
     if options.data is not None:
-        paths["data"] = user_source(options.data)
+        sources_of(options.data)
+        paths["data"] = [user_source(text) for text in options.data]
+    if options.val_data is not None:
+        paths["val_data"] = user_source(options.val_data)
     for name, value in vars(options).items():
         if isinstance(value, Path):
             paths[name] = user_path(value)

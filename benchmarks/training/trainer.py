@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
+from ...datasets.joined import Joined
 from ...datasets.samples import Samples
 from ...harness.clock import clock_for
 from ...harness.errors import RunFailed
@@ -74,7 +75,7 @@ class Trainer:
         self.checkpoints = checkpoints
         self.progress = progress
         self.train, self.val = samples
-        self.plan = sampling_plan_of(setup, len(self.train), accelerator)
+        self.plan = sampling_plan_of(setup, self.train, accelerator)
         self.probe = TimingProbe(clock_for(lisa.device))
         self.meter = meter_for(lisa.device)
 
@@ -343,11 +344,16 @@ class _Examples:
         return self._reader(self._samples[i])
 
 
-def sampling_plan_of(setup: Setup, samples: int, accelerator: Accelerator) -> SamplingPlan:
+def sampling_plan_of(setup: Setup, train: Samples, accelerator: Accelerator) -> SamplingPlan:
     """Return the steps of a training, as this process sees them."""
     options = setup.options
+    sources = train.sources if isinstance(train, Joined) else (train,)
+    weights = [source.weight for source in setup.sources if source.weight is not None]
     return SamplingPlan(
-        samples=samples,
+        samples=len(train),
+        sizes=tuple(len(source) for source in sources),
+        weights=tuple(weights),
+        draws=options.steps_per_epoch,
         batch_size=options.batch_size,
         accumulation=options.gradient_accumulation_steps,
         world=accelerator.num_processes,

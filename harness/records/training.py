@@ -54,6 +54,27 @@ class TrainingSetup:
 
 
 @dataclass(frozen=True)
+class TrainingSource:
+    """One of several sources of a split.
+
+    Attributes:
+        name: of the folder, or data by name.
+        count: how many queries it has.
+        weight: its share in the draws; None: every query has the same chance.
+        layout, source, revision, licence, ignored: of imported data, see `manifest.RunData`.
+    """
+
+    name: str
+    count: NotNegative
+    weight: NotNegativeFloat | None = None
+    layout: str | None = None
+    source: str | None = None
+    revision: str | None = None
+    licence: str | None = None
+    ignored: str | None = None
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """The queries of one split.
 
@@ -61,6 +82,7 @@ class TrainingData:
         count: how many.
         fingerprint: a digest of their images, texts and targets.
         layout, source, revision, licence, ignored: of imported data, see `manifest.RunData`.
+        sources: what the queries come from, where that are several sources; else empty.
     """
 
     count: NotNegative
@@ -70,10 +92,27 @@ class TrainingData:
     revision: str | None = None
     licence: str | None = None
     ignored: str | None = None
+    sources: tuple[TrainingSource, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "TrainingData":
+        """Return the data of a split in a ``run.json``.
+
+        Raises:
+            DataError: a key that all data have is missing.
+        """
+        sources = [from_json(TrainingSource, source) for source in data.get("sources") or ()]
+        return from_json(cls, data, sources=tuple(sources))
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of the file, without what is not known."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        content = {}
+        for name, value in asdict(self).items():
+            if value is not None and value != ():
+                content[name] = value
+        if self.sources:
+            content["sources"] = [asdict(source) for source in self.sources]
+        return content
 
 
 @dataclass(frozen=True)
@@ -174,7 +213,7 @@ class TrainingManifest:
         """
         data = {}
         for use, of_split in (manifest.get("data") or {}).items():
-            data[use] = from_json(TrainingData, of_split)
+            data[use] = TrainingData.from_json(of_split)
         memory = manifest.get("memory") or {}
         setup = manifest["setup"]
         from_json(_ShownOptions, setup["options"])

@@ -3,8 +3,9 @@
 It can be written while the training still runs.
 """
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
 from ...harness.records.training import Training, read_training
 from ...harness.text import code, escape
@@ -176,6 +177,7 @@ def _method(summary: TrainingSummary) -> list[str]:
         if isinstance(data, dict):
             line = f"Data ({use}): {data['count']} queries, fingerprint {data['fingerprint']}."
             lines.append(line + formatting.origin_of_data(data))
+            lines += _sources(data)
     seconds = (
         "Seconds (`train_s`) are of steps alone: evaluation and checkpoints take no part. A "
         f"step's time and its parts are medians over the {summary.step_time.n} steps of epochs; "
@@ -193,6 +195,17 @@ def _method(summary: TrainingSummary) -> list[str]:
     )
     lines.append(Markup(again))
     lines.append(Markup("`lisabench compare DIR DIR2` shows two trainings side by side."))
+    return lines
+
+
+def _sources(data: Mapping[str, Any]) -> list[str]:
+    """Return a line for each of several sources of the data, with its share in the draws."""
+    lines = []
+    for source in data.get("sources", []):
+        line = f"{source['name']}: {source['count']} queries"
+        if source["weight"] is not None:
+            line += f", weight {source['weight']:g}"
+        lines.append(f"{line}.{formatting.origin_of_data(source)}")
     return lines
 
 
