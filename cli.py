@@ -323,7 +323,9 @@ def report(
     format_: TableFormat = None,
     table: Annotated[
         str | None,
-        typer.Option(help="The table: cases, stages, queries or claims.", show_default="cases"),
+        typer.Option(
+            help="The table: cases, stages, queries, claims or protocol.", show_default="cases"
+        ),
     ] = None,
     out: TableFile = None,
     figures: Annotated[

@@ -78,7 +78,7 @@ class Queries:
         if samples.origin:
             description = f"{_name_of(str(samples.origin['source']))}/{split}"
 
-        protocol = _protocol(data, root, samples)
+        protocol = _protocol(data, samples)
         count = len(samples)
         timed = min(plan.timed_queries, count)
         whole_batches = suite.common_batch(timed)
@@ -134,15 +134,16 @@ class Queries:
         }
 
 
-def _protocol(data: Data, root: Path, samples: Samples) -> str | None:
+def _protocol(data: Data, samples: Samples) -> str | None:
     """Return the name of the protocol that is asked for, or else of that of the data."""
     if data.protocol is not None:
         return data.protocol if protocol_named(data.protocol) else None
     if data.root is None:
         return None
     layout = samples.origin.get("layout")
-    # A source may have another name than the folder that it was imported into.
-    source = samples.origin.get("source") or str(root)
+    # Imported data lie in a folder of another name. A folder of pairs may be named by a link, or by
+    # a dot.
+    source = samples.origin.get("source") or str(Path(data.root).absolute())
     return protocol_of_data(layout, source)
 
 

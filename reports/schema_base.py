@@ -14,6 +14,17 @@ from ..harness.json_file import read_object
 from ..harness.statistics.estimate import Estimate
 
 DIFFER_BY = 0.10  # the share by which a stage's two times must differ for both to be shown
+# How a table calls a metric, where that is not its name.
+HEADINGS = {
+    "precision_0.5": "P@0.5",
+    "precision_0.6": "P@0.6",
+    "precision_0.7": "P@0.7",
+    "precision_0.8": "P@0.8",
+    "precision_0.9": "P@0.9",
+    "N_acc": "N-acc",
+    "T_acc": "T-acc",
+    "boundary_IoU": "boundary IoU",
+}
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]

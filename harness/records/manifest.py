@@ -289,7 +289,7 @@ class Manifest:
         plan: how the measurement was laid out.
         timed_queries: how many queries were to be timed in every process, whole batches of every
             case; None in older runs, which timed as many as the plan says.
-        quality_pass: the protocol of the quality pass; None for runs without one.
+        quality_pass: how the quality pass is laid out; None for runs without one.
         definition: the whole suite, as a mapping that `Suite` reads.
         cases: models and trivial baselines.
         environment: facts about the machine; None until they are known.

@@ -10,7 +10,8 @@ from ...harness.records.run import Run
 from .. import formatting
 from ..formatting import NOT_AVAILABLE, MemoryUnit
 from ..run import verdict_words
-from ..run.schema import Case, Summary
+from ..run.protocol import protocol_in_a_sentence
+from ..run.schema import Case, ProtocolColumn, ProtocolRow, Summary
 from ..schema_base import Points, Ratio
 from .latex import Latex, latex_number, latex_table
 from .table import Row
@@ -54,7 +55,7 @@ def paper_table(name: str, run: Run, summary: Summary) -> str:
     """Return a table of a run in LaTeX.
 
     Args:
-        name: cases, stages, queries or claims.
+        name: cases, stages, queries, claims or protocol.
         run: the records.
         summary: of these records.
     """
@@ -64,11 +65,17 @@ def paper_table(name: str, run: Run, summary: Summary) -> str:
         table = _stages(summary)
     elif name == "queries":
         table = _queries(run)
+    elif name == "protocol":
+        table = _protocol(summary)
     else:
         table = _claims(summary)
     date = (summary.started or "")[:10]
     data = run.manifest.data.description
-    return table.as_latex(f"lisabench: suite {summary.suite}, {date}, {summary.machine}; {data}")
+    about = f"lisabench: suite {summary.suite}, {date}, {summary.machine}; {data}"
+    protocol = protocol_in_a_sentence(summary)
+    if protocol:
+        about += f"; {protocol}"
+    return table.as_latex(about)
 
 
 def _cases(summary: Summary) -> PaperTable:
@@ -179,6 +186,32 @@ def _query_row(row: Row) -> PaperRow:
         _number(formatting.score(iou)),
         _number(formatting.milliseconds(time_ms)),
     ]
+
+
+def _protocol(summary: Summary) -> PaperTable:
+    """Return the scores by the protocol of the data, and below a rule those that were published.
+
+    They are in percent with one decimal, as papers print them.
+    """
+    protocol = summary.protocol
+    if protocol is None:
+        return PaperTable(["Model"], [], [])
+    columns = protocol.columns
+    measured = [_protocol_row(row, row.name, columns) for row in protocol.cases]
+    published = []
+    for row in protocol.published:
+        published.append(_protocol_row(row, f"{row.name}, published", columns))
+    groups = [group for group in (measured, published) if group]
+    return PaperTable(["Model"], ["Batch", *[column.heading for column in columns]], groups)
+
+
+def _protocol_row(row: ProtocolRow, name: str, columns: Sequence[ProtocolColumn]) -> PaperRow:
+    cells = []
+    for column in columns:
+        score = column.score(row)
+        cells.append(UNKNOWN if score is None else latex_number(f"{100 * score:.1f}"))
+    batch = UNKNOWN if row.batch is None else latex_number(str(row.batch))
+    return [name, batch, *cells]
 
 
 def _claims(summary: Summary) -> PaperTable:

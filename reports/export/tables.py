@@ -1,10 +1,11 @@
-"""The four tables of a run for other programs: its cases, stages, queries and claims."""
+"""The tables of a run for other programs: cases, stages, queries, claims, scores by protocol."""
 
 from collections.abc import Iterator, Mapping
 from statistics import median
 
 from ...harness.contract import STAGES
 from ...harness.metrics import METRICS, SCORES, iou
+from ...harness.protocols import PROTOCOLS
 from ...harness.records.query import COUNTED, QueryRecord
 from ...harness.records.run import CaseRecords, Run
 from ...harness.statistics.ratios import PERCENTILES
@@ -69,6 +70,15 @@ CLAIM_COLUMNS = [
     *with_interval("measured"),
     *numbers("at_most", "at_least", "published"),
     *texts("source", "reason"),
+]
+
+REPORTED = {name for protocol in PROTOCOLS.values() for name in protocol.metrics}
+PROTOCOL_COLUMNS = [
+    *texts("model", "origin", "group"),
+    *whole_numbers("queries", "batch"),
+    *texts("answer"),
+    *numbers(*[name for name in METRICS if name in REPORTED]),
+    *texts("protocol", "split", "published_in"),
 ]
 
 
@@ -273,3 +283,31 @@ def _claim_values(claim: ClaimResult) -> Row:
     if claim.interval is not None:
         values["measured_low"], values["measured_high"] = claim.interval
     return values
+
+
+def protocol_table(summary: Summary) -> Table:
+    """Return a row for each model and group of queries, those that were published last.
+
+    There are none where no protocol is known, or no model has quality.
+    """
+    protocol = summary.protocol
+    if protocol is None or not protocol.cases:
+        return Table(PROTOCOL_COLUMNS, [])
+    rows = []
+    for origin, models in (("measured", protocol.cases), ("published", protocol.published)):
+        is_measured = origin == "measured"
+        for model in models:
+            for group, scores in model.scores.items():
+                values: dict[str, Value] = {
+                    "model": model.name,
+                    "origin": origin,
+                    "group": group,
+                    "queries": protocol.queries[group] if is_measured else None,
+                    "batch": model.batch,
+                    "answer": model.answer,
+                    "protocol": protocol.name,
+                    "split": protocol.split,
+                    "published_in": None if is_measured else protocol.published_in,
+                }
+                rows.append(values | scores)
+    return Table(PROTOCOL_COLUMNS, rows)

@@ -16,9 +16,9 @@ from ..run.summary import summarise
 from .paper_tables import paper_table
 from .shown import ShownTable
 from .table import Table, Value
-from .tables import cases_table, claims_table, queries_table, stages_table
+from .tables import cases_table, claims_table, protocol_table, queries_table, stages_table
 
-TABLES = ("cases", "stages", "queries", "claims")
+TABLES = ("cases", "stages", "queries", "claims", "protocol")
 FORMATS = ("csv", "latex", "parquet", "json")
 # A spreadsheet takes a text that begins so for a formula, and would carry it out.
 FORMULA = ("=", "+", "-", "@")
@@ -70,6 +70,8 @@ def table_of(name: str, run: Run) -> Table:
         return cases_table(summary)
     if name == "stages":
         return stages_table(summary)
+    if name == "protocol":
+        return protocol_table(summary)
     return claims_table(summary)
 
 

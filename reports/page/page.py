@@ -16,6 +16,7 @@ from ..drawing import NOTHING_DRAWN, Drawn, Figures, draw
 from ..markdown import Markup, folded
 from ..run.confounds import settings_that_differ
 from ..run.memory_and_roofline import roofline_table, roofline_text, split_table
+from ..run.protocol import protocol_in_a_sentence
 from ..run.schema import Case, Summary
 from ..run.warnings import WARNINGS_IN_FULL
 from ..training.claims import trainings_section
@@ -23,7 +24,6 @@ from . import figures, gallery, sweep_figure, tables, waterfall
 from .attribution_tables import attribution_tables
 from .claims_table import claim_notes, claims_table
 from .headline import cases_table, headline, verdict_list
-from .protocol_table import in_a_sentence as protocol_sentence
 from .protocol_table import protocol_section
 
 FIGURES = {
@@ -146,7 +146,7 @@ def report_text(run: Run, summary: Summary, drawn: Drawn = NOTHING_DRAWN) -> str
         headline(summary),
         _verdicts(summary),
         cases_table(summary),
-        message(protocol_sentence(summary)),
+        message(protocol_in_a_sentence(summary)),
         _main_figure(names),
         _claims(summary),
         _warnings([*summary.warnings, *drawn.warnings]),
@@ -360,12 +360,12 @@ def _throughput(plan: RunPlan, models: Sequence[Case]) -> Iterator[str]:
 def _quality_method(summary: Summary) -> Iterator[str]:
     if not any(case.has_quality is True for case in summary.cases):
         return
-    protocol, bootstrap = summary.quality_pass, summary.bootstrap
-    if protocol:
+    quality_pass, bootstrap = summary.quality_pass, summary.bootstrap
+    if quality_pass:
         yield Markup(
-            f"Quality has a pass of its own: each case evaluates {protocol.queries} queries once, "
-            f"in batches of {protocol.batch} (`quality.jsonl`). This pass is not timed, and "
-            "queries of one image may share its encoding. Ignored pixels are left out. Several "
+            f"Quality has a pass of its own: each case evaluates {quality_pass.queries} queries "
+            f"once, in batches of {quality_pass.batch} (`quality.jsonl`). This pass is not timed, "
+            "and queries of one image may share its encoding. Ignored pixels are left out. Several "
             "[SEG] of one answer are united."
         )
     if bootstrap:

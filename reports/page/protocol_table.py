@@ -6,33 +6,19 @@ from ...harness.protocols import ALL_QUERIES, PROTOCOLS
 from ...harness.text import code, escape
 from .. import formatting
 from ..markdown import cell, markdown_table, messages
-from ..run.schema import ProtocolRow, ProtocolScores, Summary
-from .tables import HEADINGS
+from ..run.schema import ProtocolColumn, ProtocolRow, ProtocolScores, Summary
+from ..schema_base import HEADINGS
 
-# The original's validation takes one query at a time (`train_ds.py` of dvlab-research/LISA at
-# 3cb2d43).
+# The original's validation gives each model its answer, one query at a time (`train_ds.py` of
+# dvlab-research/LISA at 3cb2d43).
 ORIENTATION = (
-    "They are of other weights than those measured here, evaluated by the authors' own code one "
-    "query at a time, and for orientation only."
+    "They are of other weights than those measured here, and for orientation only. The authors' "
+    "validation takes one query at a time, with forced answers."
 )
 NEAREST = (
     "No published row is of a release itself: version 1 was trained on ReasonSeg's train and val "
     "together, the models of the table on train at most."
 )
-
-
-def in_a_sentence(summary: Summary) -> str:
-    """Return by which protocol and in which batches scores were computed; empty without one."""
-    protocol = summary.protocol
-    if protocol is None or not protocol.cases:
-        return ""
-    sizes = sorted({row.batch for row in protocol.cases if row.batch is not None})
-    batches = formatting.listed([str(size) for size in sizes])
-    of_data = f"{protocol.title} {protocol.split}"
-    sentence = f"Quality is by the protocol {protocol.name}: {of_data}, in batches of {batches}"
-    if protocol.departures:
-        sentence += f", but {'; '.join(protocol.departures)}"
-    return f"{sentence}."
 
 
 def protocol_section(summary: Summary) -> str:
@@ -71,31 +57,26 @@ def _description(protocol: ProtocolScores) -> str:
 
 def _table(summary: Summary, protocol: ProtocolScores) -> str:
     """Return a row for each model of the run, and below them for each published one."""
-    columns = [(group, metric) for group in protocol.queries for metric in protocol.metrics]
-    headings = []
-    for group, metric in columns:
-        heading = HEADINGS.get(metric, metric)
-        headings.append(heading if group == ALL_QUERIES else f"{heading}, {group}")
+    columns = protocol.columns
+    headings = [column.heading for column in columns]
     boundary_ious = {case.name: case.quality.boundary_IoU for case in summary.cases}
     has_boundaries = any(score is not None for score in boundary_ious.values())
     if has_boundaries:
         headings.append(HEADINGS["boundary_IoU"])
     rows = []
     for row in protocol.cases:
-        cells = [row.name, cell(row.batch), *_cells(row, columns)]
+        cells = [row.name, *_cells(row, columns)]
         if has_boundaries:
             cells.append(formatting.score(boundary_ious[row.name]))
         rows.append(cells)
     for row in protocol.published:
-        cells = [f"{row.name}, published", cell(row.batch), *_cells(row, columns)]
+        cells = [f"{row.name}, published", *_cells(row, columns)]
         if has_boundaries:
             cells.append(formatting.NOT_AVAILABLE)
         rows.append(cells)
-    return markdown_table(["", "batch", *headings], rows)
+    return markdown_table(["", "batch", "answer", *headings], rows)
 
 
-def _cells(row: ProtocolRow, columns: Sequence[tuple[str, str]]) -> list[str]:
-    cells = []
-    for group, metric in columns:
-        cells.append(formatting.score(row.scores.get(group, {}).get(metric)))
-    return cells
+def _cells(row: ProtocolRow, columns: Sequence[ProtocolColumn]) -> list[str]:
+    scores = [formatting.score(column.score(row)) for column in columns]
+    return [cell(row.batch), cell(row.answer), *scores]

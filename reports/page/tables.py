@@ -13,7 +13,7 @@ from ..markdown import Markup, Row, bold, cell, markdown_table
 from ..peaks import GROWTH, RESIDENT_SET
 from ..run import verdict_words
 from ..run.schema import Case, Comparison, Summary
-from ..schema_base import Quality, Ratio, WarmUpTimes
+from ..schema_base import HEADINGS, Quality, Ratio, WarmUpTimes
 
 VARIANTS_IN_A_TABLE = 3  # a table with more columns is wider than GitHub shows it
 SHOWN_WAITING = 0.01  # the least share of waiting for images that is shown
@@ -24,17 +24,6 @@ PREPARED = (
     "What the first process of a case has compiled, later ones read from PyTorch's cache on the "
     "disk. The first may find some of it there already, from an earlier case or run."
 )
-HEADINGS = {
-    "precision_0.5": "P@0.5",
-    "precision_0.6": "P@0.6",
-    "precision_0.7": "P@0.7",
-    "precision_0.8": "P@0.8",
-    "precision_0.9": "P@0.9",
-    "N_acc": "N-acc",
-    "T_acc": "T-acc",
-    "boundary_IoU": "boundary IoU",
-}
-
 # A column of the comparison: a case, and how it compares with the reference; None for the
 # reference itself.
 Column = tuple[Case, Comparison | None]

@@ -16,12 +16,12 @@ from ...harness import terminal
 from .. import formatting
 from ..peaks import GROWTH
 from ..run import verdict_words
+from ..run.protocol import protocol_in_a_sentence
 from ..run.schema import Case, ClaimResult, Summary
 from ..run.summary import read_summary
 from ..run.verdicts import SAME_IN_A_CELL, SAME_SETTINGS, Tone, Verdict, in_a_sentence, verdicts
 from ..run.warnings import WARNINGS_IN_FULL
 from ..trivial_baselines import refused
-from .protocol_table import in_a_sentence as protocol_sentence
 
 # `rich` is imported inside the functions: whoever needs `refusals` alone does not wait for it.
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _notes(summary: Summary) -> list[str]:
     lines = []
     if any(case.has_quality is False for case in summary.cases):
         lines.append(formatting.WHY_NO_QUALITY)
-    sentence = protocol_sentence(summary)
+    sentence = protocol_in_a_sentence(summary)
     if sentence:
         lines.append(sentence)
     if verdict_words.memory_kind(summary) == "growth":

@@ -7,8 +7,9 @@ from ...harness.protocols import ALL_QUERIES, PROTOCOLS, Protocol, split_of_data
 from ...harness.records.manifest import Manifest
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import Run
+from ..formatting import listed
 from .published_values import nearest_row, published_table
-from .schema import Case, ProtocolRow, ProtocolScores
+from .schema import Case, ProtocolRow, ProtocolScores, Summary
 
 
 def protocol_scores(run: Run, cases: Sequence[Case]) -> ProtocolScores | None:
@@ -36,7 +37,15 @@ def protocol_scores(run: Run, cases: Sequence[Case]) -> ProtocolScores | None:
             counts = [query.counts for query in queries]
             scores[group] = {metric: METRICS[metric].compute(counts) for metric in protocol.metrics}
             sizes[group] = len(queries)
-        rows.append(ProtocolRow(name=case.name, batch=case.quality.batch, scores=scores))
+        answer = (case.settings or {}).get("answer")  # not every adapter has the setting
+        rows.append(
+            ProtocolRow(
+                name=case.name,
+                batch=case.quality.batch,
+                answer=answer if isinstance(answer, str) else None,
+                scores=scores,
+            )
+        )
         row = nearest_row(records.entry.weights_source, name)
         if row is not None:
             nearest[case.name] = row
@@ -84,3 +93,17 @@ def _departures(protocol: Protocol, manifest: Manifest) -> Iterator[str]:
         yield f"scores are of {scored} of {data.count} queries"
     if protocol.has_ignored and (data.ignored or "").startswith("none"):
         yield "this copy of the data marks no ignored pixels"
+
+
+def protocol_in_a_sentence(summary: Summary) -> str:
+    """Return by which protocol and in which batches scores were computed; empty without one."""
+    protocol = summary.protocol
+    if protocol is None or not protocol.cases:
+        return ""
+    sizes = sorted({row.batch for row in protocol.cases if row.batch is not None})
+    batches = listed([str(size) for size in sizes])
+    of_data = f"{protocol.title} {protocol.split}"
+    sentence = f"Quality is by the protocol {protocol.name}: {of_data}, in batches of {batches}"
+    if protocol.departures:
+        sentence += f", but {'; '.join(protocol.departures)}"
+    return f"{sentence}."

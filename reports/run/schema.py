@@ -9,13 +9,16 @@ Some keys of the file have older names than the code: ``teams`` are groups, ``ce
 roofline, ``floor`` and ``control`` are trivial baselines, and ``paper`` is arithmetic.
 """
 
+from dataclasses import dataclass
 from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
+from ...harness.protocols import ALL_QUERIES
 from ...harness.statistics.estimate import Estimate
 from ...harness.statistics.verdicts import Verdict
 from ..schema_base import (
+    HEADINGS,
     NO_RATIO,
     AgainstTrivialBaseline,
     AnswerSpread,
@@ -91,7 +94,7 @@ class Case(Strict):
 
 
 class QualityPass(Strict):
-    """The protocol of the quality pass: each case evaluates each query once, untimed."""
+    """How the quality pass was laid out: each case evaluates each query once, untimed."""
 
     queries: Count = Field(description="Queries that every case evaluates.")
     batch: Count = Field(description="Queries that are evaluated at once.")
@@ -102,10 +105,33 @@ class ProtocolRow(Strict):
 
     name: str = Field(description="Of the case, or of the model in the published table.")
     batch: Count | None = Field(description="As in `quality`; null where it is not known.")
+    answer: str | None = Field(
+        default=None,
+        description="The setting of that name: `forced`, as in the original's validation, or "
+        "`generated`; null without it.",
+    )
     scores: dict[str, dict[str, Fraction | None]] = Field(
         description="By group of queries, `overall` last, and by metric; a published row has what "
         "was published."
     )
+
+
+@dataclass(frozen=True)
+class ProtocolColumn:
+    """A column of a table of scores by protocol: a metric of a group of queries."""
+
+    group: str
+    metric: str
+
+    @property
+    def heading(self) -> str:
+        """Such as ``gIoU, short``; of all queries the metric alone."""
+        metric = HEADINGS.get(self.metric, self.metric)
+        return metric if self.group == ALL_QUERIES else f"{metric}, {self.group}"
+
+    def score(self, row: ProtocolRow) -> float | None:
+        """Return the score of a model; None where it is not known."""
+        return row.scores.get(self.group, {}).get(self.metric)
 
 
 class ProtocolScores(Strict):
@@ -125,6 +151,14 @@ class ProtocolScores(Strict):
     nearest: dict[str, str] = Field(
         description="Of each case that is a released model, the published row nearest to it."
     )
+
+    @property
+    def columns(self) -> list[ProtocolColumn]:
+        """The columns of its table: the metrics of each group, `overall` last."""
+        columns = []
+        for group in self.queries:
+            columns += [ProtocolColumn(group, metric) for metric in self.metrics]
+        return columns
 
 
 class BothAnswered(Strict):

@@ -78,7 +78,7 @@ def test_a_run_ends_with_the_table_and_the_path_of_the_report(demo):
 def test_random_weights_have_no_quality_in_any_place(random_run):
     summary = json.loads((random_run / "summary.json").read_text())
     for case in summary["cases"]:
-        parts = ("n", "status", "slices", "intervals")
+        parts = ("n", "batch", "status", "slices", "intervals")
         figures = {key: value for key, value in case["quality"].items() if key not in parts}
         slices = [s for tag in case["quality"]["slices"].values() for s in tag.values()]
         assert set(figures.values()) == {None} and case["quality"]["intervals"] == {}
@@ -201,7 +201,8 @@ def test_a_failing_case_ends_with_5_and_keeps_the_rest(data_root, tmp_path):
 
 def test_list_prints_json():
     listed = json.loads(lisabench_cli("list", "--json").stdout)
-    headings = {"suites", "adapters", "settings", "presets", "recipes", "metrics", "layouts"}
+    headings = {"suites", "adapters", "settings", "presets", "recipes", "metrics"}
+    headings |= {"layouts", "protocols"}
     assert set(listed) == headings
     assert "tiny" in listed["suites"] and "gIoU" in listed["metrics"]
 

@@ -204,7 +204,7 @@ def test_a_study_has_no_such_tables(tmp_path):
 def test_the_document_lists_every_column():
     document = (ROOT / "docs" / "reports.md").read_text()
     for columns in (tables.CASE_COLUMNS, tables.STAGE_COLUMNS, tables.QUERY_COLUMNS,
-                    tables.CLAIM_COLUMNS):  # fmt: skip
+                    tables.CLAIM_COLUMNS, tables.PROTOCOL_COLUMNS):  # fmt: skip
         for column in columns:
             stem = re.sub("_(low|high)$", "", column.name)
             assert f"`{stem}`" in document, stem

@@ -8,9 +8,11 @@ from run_factory import edit_lines, edit_run, write_run
 from lisabench.harness.protocols import ALL_QUERIES, PROTOCOLS
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
-from lisabench.reports.export.tables import cases_table
+from lisabench.reports.export.paper_tables import paper_table
+from lisabench.reports.export.tables import cases_table, protocol_table
 from lisabench.reports.page.page import report_text
-from lisabench.reports.page.protocol_table import in_a_sentence, protocol_section
+from lisabench.reports.page.protocol_table import protocol_section
+from lisabench.reports.run.protocol import protocol_in_a_sentence
 from lisabench.reports.run.published_values import (
     REASONSEG,
     nearest_row,
@@ -99,20 +101,55 @@ def test_the_table_has_published_rows_beside_the_measured_ones(tmp_path):
     section = protocol_section(summary)
     rows = rows_of(section)
     assert rows[""] == [
-        *("batch", "gIoU, short", "cIoU, short", "gIoU, long", "cIoU, long", "gIoU", "cIoU")
+        *(
+            "batch",
+            "answer",
+            "gIoU, short",
+            "cIoU, short",
+            "gIoU, long",
+            "cIoU, long",
+            "gIoU",
+            "cIoU",
+        )
     ]
-    assert rows["dual"][0] == "1"
-    assert rows["dual"][5] == f"{summary.cases[0].quality.gIoU:.3f}"
-    assert rows["LISA-7B (ft), published"] == ["-", *["n/a"] * 4, "0.529", "0.540"]
+    assert rows["dual"][:2] == ["1", "-"]
+    assert rows["dual"][6] == f"{summary.cases[0].quality.gIoU:.3f}"
+    assert rows["LISA-7B (ft), published"] == ["-", "-", *["n/a"] * 4, "0.529", "0.540"]
     assert "Split val: 16 queries (10 short, 6 long)." in section
     assert "Lai et al., LISA, CVPR 2024, table 1" in section and "orientation only" in section
     text = report_text(run, summary)
     assert "<summary>Quality by protocol</summary>" in text and section in text
-    assert in_a_sentence(summary) == (
+    assert protocol_in_a_sentence(summary) == (
         "Quality is by the protocol reasonseg: ReasonSeg val, in batches of 1."
     )
+    assert f"; {protocol_in_a_sentence(summary)}" in paper_table("cases", run, summary)
     exported = cases_table(summary).rows[0]
     assert (exported["protocol"], exported["quality_batch"]) == ("reasonseg", 1)
+
+
+def test_the_table_for_other_programs_has_a_row_for_each_group(tmp_path):
+    summary = summarise(run_of(tmp_path, split="test"))
+    rows = protocol_table(summary).rows
+    measured = [row for row in rows if row["origin"] == "measured"]
+    assert [(row["model"], row["group"], row["queries"]) for row in measured[:3]] == [
+        *(("dual", "short", 10), ("dual", "long", 6), ("dual", ALL_QUERIES, 16))
+    ]
+    assert measured[2]["gIoU"] == summary.cases[0].quality.gIoU
+    (published,) = [
+        row for row in rows if (row["model"], row["group"]) == ("LISA-13B (ft)", "long")
+    ]
+    assert (published["gIoU"], published["cIoU"], published["queries"]) == (0.54, 0.543, None)
+    latex = paper_table("protocol", read_run(tmp_path), summary)
+    assert "LISA-13B (ft), published & -- & 44.3 & 42.0 & 54.0 & 54.3 & 51.7 & 51.1" in latex
+
+
+def test_generated_answers_are_told_from_forced_ones(tmp_path):
+    run_of(tmp_path)
+    content = (tmp_path / "run.json").read_text()
+    generated = content.replace('"settings": {', '"settings": {"answer": "generated", ', 1)
+    (tmp_path / "run.json").write_text(generated)
+    rows = rows_of(protocol_section(summarise(read_run(tmp_path))))
+    assert [rows[name][1] for name in ("dual", "sam")] == ["generated", "-"]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +164,7 @@ def test_the_table_has_published_rows_beside_the_measured_ones(tmp_path):
 def test_a_departure_from_the_protocol_is_named_above_its_scores(tmp_path, data, departure):
     summary = summarise(run_of(tmp_path, **data))
     (named,) = summary.protocol.departures
-    assert departure in named and departure in in_a_sentence(summary)
+    assert departure in named and departure in protocol_in_a_sentence(summary)
     assert departure in protocol_section(summary)
 
 
@@ -151,7 +188,7 @@ def test_random_weights_have_no_scores_and_no_block(tmp_path):
     write_run(tmp_path, **SMALL, quality=False, controls=False)
     edit_run(tmp_path, data=DATA | {"protocol": "reasonseg"})
     summary = summarise(read_run(tmp_path))
-    assert protocol_section(summary) == in_a_sentence(summary) == ""
+    assert protocol_section(summary) == protocol_in_a_sentence(summary) == ""
 
 
 # What is published
