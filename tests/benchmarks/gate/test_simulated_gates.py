@@ -7,7 +7,6 @@ figures of the log.
 import math
 import re
 from collections import Counter
-from functools import cache
 
 import numpy as np
 import pytest
@@ -17,23 +16,11 @@ from scipy import stats
 from simulated_gates import Truth, _run, gates, gates_side_by_side
 from simulation import TRIALS, at_least
 
-from lisabench.harness.statistics import bootstrap
 from lisabench.reports.gate.pairs import time_pairs
 
 pytestmark = [pytest.mark.no_clock, pytest.mark.slow]
 
 GATES = max(200, TRIALS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _drawn_once():
-    """Every gate resamples as many images by the same seed: their draws are the same ones."""
-    weights = bootstrap._weights
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            bootstrap, "_weights", cache(lambda images, draws: list(weights(images, draws)))
-        )
-        yield
 
 
 def told(truth, simulated=gates):
