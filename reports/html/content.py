@@ -11,6 +11,7 @@ from ...harness.contract import STAGES
 from ...harness.text import one_line
 from .. import formatting
 from ..run import verdict_words
+from ..run.protocol import protocol_in_a_sentence, protocol_table, published_note
 from ..run.schema import Attribution, Case, Summary
 from ..run.verdicts import Verdict, in_a_sentence, verdicts
 from ..run.warnings import WARNINGS_IN_FULL
@@ -101,6 +102,23 @@ class CauseRow:
 
 
 @dataclass(frozen=True)
+class ProtocolTable:
+    """The scores by the protocol of the data.
+
+    Attributes:
+        sentence: which protocol, split and batch, and in what the run departs from the protocol.
+        headings: of the columns.
+        rows: a row for each model, published ones last.
+        note: what the published rows are; empty without any.
+    """
+
+    sentence: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything on the page but the chart and the queries.
 
@@ -117,6 +135,7 @@ class Content:
         memory: what is called so: the peak, or the growth on a CPU.
         kind_of_time: what a time is of.
         why_no_quality: empty where there is quality.
+        protocol: scores by the protocol of the data; None where none is known.
         claims, causes_of_time, causes_of_memory: tables; empty where the suite has none.
     """
 
@@ -133,6 +152,7 @@ class Content:
     memory: Literal["peak", "growth"]
     kind_of_time: str
     why_no_quality: str
+    protocol: ProtocolTable | None
     claims: Sequence[ClaimRow]
     causes_of_time: Sequence[CauseRow]
     causes_of_memory: Sequence[CauseRow]
@@ -157,6 +177,7 @@ def content(summary: Summary) -> Content:
         memory=verdict_words.memory_kind(summary),
         kind_of_time=verdict_words.kind_of_time(summary.batches),
         why_no_quality=_why_no_quality(summary),
+        protocol=_protocol(summary),
         claims=_claims(summary),
         causes_of_time=[_cause_of_time(attribution) for attribution in summary.attributions],
         causes_of_memory=_causes_of_memory(summary),
@@ -195,6 +216,19 @@ def _why_no_quality(summary: Summary) -> str:
     if not any(case.quality.n for case in summary.cases):
         return "No query was scored."
     return ""
+
+
+def _protocol(summary: Summary) -> ProtocolTable | None:
+    protocol = summary.protocol
+    if protocol is None or not protocol.cases:
+        return None
+    headings, rows = protocol_table(summary, protocol)
+    return ProtocolTable(
+        sentence=one_line(protocol_in_a_sentence(summary)),
+        headings=headings,
+        rows=[[one_line(text) for text in row] for row in rows],
+        note=one_line(published_note(protocol)),
+    )
 
 
 def _rows(summary: Summary) -> list[CaseRow]:

@@ -7,9 +7,18 @@ from ...harness.protocols import ALL_QUERIES, PROTOCOLS, Protocol, split_of_data
 from ...harness.records.manifest import Manifest
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import Run
-from ..formatting import listed
+from .. import formatting
+from ..markdown import cell
+from ..schema_base import HEADINGS
 from .published_values import nearest_row, published_table
-from .schema import Case, ProtocolRow, ProtocolScores, Summary
+from .schema import Case, ProtocolColumn, ProtocolRow, ProtocolScores, Summary
+
+# The original's validation gives each model its answer, one query at a time (`train_ds.py` of
+# dvlab-research/LISA at 3cb2d43).
+ORIENTATION = (
+    "They are of other weights than those measured here, and for orientation only. The authors' "
+    "validation takes one query at a time, with forced answers."
+)
 
 
 def protocol_scores(run: Run, cases: Sequence[Case]) -> ProtocolScores | None:
@@ -101,9 +110,43 @@ def protocol_in_a_sentence(summary: Summary) -> str:
     if protocol is None or not protocol.cases:
         return ""
     sizes = sorted({row.batch for row in protocol.cases if row.batch is not None})
-    batches = listed([str(size) for size in sizes])
+    batches = formatting.listed([str(size) for size in sizes])
     of_data = f"{protocol.title} {protocol.split}"
     sentence = f"Quality is by the protocol {protocol.name}: {of_data}, in batches of {batches}"
     if protocol.departures:
         sentence += f", but {'; '.join(protocol.departures)}"
     return f"{sentence}."
+
+
+def protocol_table(summary: Summary, protocol: ProtocolScores) -> tuple[list[str], list[list[str]]]:
+    """Return the heading of each column, and a row for each model, published ones last."""
+    columns = protocol.columns
+    headings = ["", "batch", "answer", *[column.heading for column in columns]]
+    boundary_ious = {case.name: case.quality.boundary_IoU for case in summary.cases}
+    has_boundaries = any(score is not None for score in boundary_ious.values())
+    if has_boundaries:
+        headings.append(HEADINGS["boundary_IoU"])
+    rows = []
+    for row in protocol.cases:
+        cells = [row.name, *_cells(row, columns)]
+        if has_boundaries:
+            cells.append(formatting.score(boundary_ious[row.name]))
+        rows.append(cells)
+    for row in protocol.published:
+        cells = [f"{row.name}, published", *_cells(row, columns)]
+        if has_boundaries:
+            cells.append(formatting.NOT_AVAILABLE)
+        rows.append(cells)
+    return headings, rows
+
+
+def _cells(row: ProtocolRow, columns: Sequence[ProtocolColumn]) -> list[str]:
+    scores = [formatting.score(column.score(row)) for column in columns]
+    return [cell(row.batch), cell(row.answer), *scores]
+
+
+def published_note(protocol: ProtocolScores) -> str:
+    """Return what the published rows are; empty without any."""
+    if not protocol.published:
+        return ""
+    return f"Published rows: {protocol.published_in}. {ORIENTATION}"

@@ -1,5 +1,7 @@
 """Scores by the protocol of the data, and the published rows beside them."""
 
+import re
+
 import numpy as np
 import pytest
 from markdown_rows import rows_of
@@ -10,6 +12,7 @@ from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
 from lisabench.reports.export.paper_tables import paper_table
 from lisabench.reports.export.tables import cases_table, protocol_table
+from lisabench.reports.html.page import html
 from lisabench.reports.page.page import report_text
 from lisabench.reports.page.protocol_table import protocol_section
 from lisabench.reports.run.protocol import protocol_in_a_sentence
@@ -141,6 +144,21 @@ def test_the_table_for_other_programs_has_a_row_for_each_group(tmp_path):
     assert (published["gIoU"], published["cIoU"], published["queries"]) == (0.54, 0.543, None)
     latex = paper_table("protocol", read_run(tmp_path), summary)
     assert "LISA-13B (ft), published & -- & 44.3 & 42.0 & 54.0 & 54.3 & 51.7 & 51.1" in latex
+
+
+def test_the_page_for_a_browser_has_the_same_table(tmp_path):
+    run = run_of(tmp_path)
+    summary = summarise(run)
+    page = html(run, summary)
+    _, _, section = page.partition("<h2>Quality by protocol</h2>")
+    section, _, _ = section.partition("</section>")
+    assert protocol_in_a_sentence(summary) in section and "orientation only" in section
+    text = re.sub("<[^>]*>", "|", section)
+    gIoU, cIoU = (f"{getattr(summary.cases[0].quality, name):.3f}" for name in ("gIoU", "cIoU"))
+    assert f"|{gIoU}||{cIoU}|" in text
+    assert "|LISA-7B (ft), published||-||-||n/a||n/a||n/a||n/a||0.529||0.540|" in text
+    unknown = summary.model_copy(update={"protocol": None})
+    assert "Quality by protocol" not in html(run, unknown)
 
 
 def test_generated_answers_are_told_from_forced_ones(tmp_path):
