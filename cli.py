@@ -152,6 +152,13 @@ OutFolder = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Measure what is missing in the run in --out.")
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Evaluate only part I of N of the quality pass, for a job array; --resume joins them.",
+    ),
+]
 Thorough = Annotated[
     bool, typer.Option("--thorough", help="Eight processes for each case instead of three.")
 ]
@@ -269,6 +276,7 @@ def run(
     changes: SuiteChanges = None,
     out: OutFolder = None,
     resume: Resume = False,
+    shard: Shard = None,
     thorough: Thorough = False,
     gpu_memory: GpuMemory = None,
     stop_after: StopAfter = None,
@@ -287,7 +295,10 @@ def run(
     --set processes=N is the number of pairs (5).
     """
     from .benchmarks.run.command import Request, carry_out, show_plan
+    from .benchmarks.run.schedule import Share
 
+    if shard is not None and (dry_run or against is not None or python is not None):
+        raise UsageError("--shard evaluates a part of a run: leave out --dry-run and --against")
     named_options = {
         "data.root": data,
         "data.split": split,
@@ -303,7 +314,8 @@ def run(
         if value is not None:
             suite_changes[key] = value
 
-    request = Request(suite, suite_changes, out, resume, stop_after)
+    share = None if shard is None else Share.parse(shard)
+    request = Request(suite, suite_changes, out, resume, stop_after, share)
     if dry_run:
         if against is not None or python is not None:
             raise UsageError("--dry-run shows one run, not a gate: leave out --against")

@@ -27,6 +27,10 @@ SAME_TO_RESUME = ("os", *SAME_MACHINE, "gpu_memory_bytes", "threads", "device")
 DEVICES = ("auto", "cpu", "cuda", "cuda:N")  # N is a number
 NUMBERED = re.compile(r"cuda:(0|[1-9][0-9]{0,3})")
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+# What the last bits of an answer depend on: machines that share these may evaluate parts of one
+# quality pass. On a CPU they also depend on the number of threads, which follows the cores.
+SAME_FOR_QUALITY = ("os", "device", "gpu", "compute_capability", "mig")
+SAME_FOR_QUALITY_ON_CPU = ("os", "device", "cpu", "cpu_count")
 SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
 
 DISTRIBUTIONS = (
@@ -307,6 +311,15 @@ def cache_folder() -> Path:
     return Path(caches) / "lisabench"
 
 
+def facts_of_quality(machine: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the facts that machines must share to evaluate parts of one quality pass.
+
+    Args:
+        machine: the facts of one of them.
+    """
+    return SAME_FOR_QUALITY if machine.get("device") == "cuda" else SAME_FOR_QUALITY_ON_CPU
+
+
 def must_be_same(
     folder: Path,
     what: str,
@@ -317,7 +330,7 @@ def must_be_same(
     """Check that a run which is to be resumed finds the facts that it was begun with.
 
     Args:
-        folder: of the run.
+        folder: of the run, or of a part of it.
         what: what the facts are about, such as "machine".
         keys: of the facts.
         before: the facts in the manifest.

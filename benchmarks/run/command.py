@@ -3,7 +3,8 @@
 import json
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any
 from ...harness import terminal
 from ...harness.errors import UsageError
 from ...harness.paths import user_path
+from ...harness.records.journal import holds_run
 from ...harness.records.run import read_run
 from ..progress import shown
 from ..queries import Queries
 from ..resolve import resolve_recorded
 from ..resolved_suite import ResolvedSuite
 from ..suite_file import load
+from . import shards
+from .schedule import Share
 from .session import Session, pool_of
 from .workload import announcement, workload_of
 
@@ -40,6 +44,7 @@ class Request:
         out: folder of the run; None: a new one under ``runs/``.
         resume: whether to go on with the run in `out`.
         stop_after_min: begin nothing new after so many minutes.
+        share: evaluate only this share of the quality pass; None: measure all.
     """
 
     suite: str | None
@@ -47,10 +52,13 @@ class Request:
     out: Path | None
     resume: bool
     stop_after_min: float | None = None
+    share: Share | None = None
 
 
 def carry_out(request: Request) -> int:
     """Carry out a run, print its table and the path of its report, and return the exit code.
+
+    Of a share of the quality pass, it is 0 if all of it is evaluated, whatever the answers are.
 
     A run in lockstep with another prints no table and writes no report: whoever started the two
     makes of them what is needed.
@@ -58,6 +66,8 @@ def carry_out(request: Request) -> int:
     Raises:
         LisabenchError: nothing could be begun, or the run cannot go on.
     """
+    if request.share is not None:
+        return _evaluate_share(request, request.share)
     session = measure(request)
     if session.manifest.in_lockstep:
         return EXIT_CODES[session.manifest.status]
@@ -88,6 +98,52 @@ def measure(request: Request) -> Session:
     Raises:
         LisabenchError: nothing could be begun, or the run cannot go on.
     """
+    with _session_of(request) as session:
+        folder = session.folder
+        try:
+            if request.resume:
+                session.resume()
+            else:
+                session.start()
+        except KeyboardInterrupt:
+            terminal.note(f"interrupted; go on with: lisabench run --resume --out {folder}")
+            raise
+    return session
+
+
+def _evaluate_share(request: Request, share: Share) -> int:
+    """Evaluate a share of the quality pass, say how to go on, and return the exit code.
+
+    Raises:
+        UsageError: the folder of the run is not named, or the suite has no quality pass.
+    """
+    if request.out is None:
+        raise UsageError("--shard needs --out DIR, the folder of the run: the same for all shards")
+    with _session_of(request) as session:
+        suite = session.run.suite
+        if not session.run.queries.scored:
+            raise UsageError(
+                f"suite {suite.name} has no quality pass (quality_queries is 0): leave out --shard"
+            )
+        is_whole = session.evaluate_share(share)
+    if not is_whole:
+        name = f"{share.number}/{share.of}"
+        terminal.note(f"not all of shard {name} is evaluated yet; go on with the same command")
+        return EXIT_CODES["running"]
+    terminal.note(
+        f"shard {share.number}/{share.of} is evaluated; when all are, join them and measure the "
+        f"rest: lisabench run --resume --out {request.out}"
+    )
+    return EXIT_CODES["complete"]
+
+
+@contextmanager
+def _session_of(request: Request) -> Iterator[Session]:
+    """Yield the session that is asked for, and show its progress. Nothing is measured yet.
+
+    Raises:
+        LisabenchError: the suite or the data cannot be read.
+    """
     suite = _suite_of(request)
     default_out = Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = request.out or user_path(default_out)
@@ -102,19 +158,12 @@ def measure(request: Request) -> Session:
             suite, queries, folder, progress, _same_command(request), deadline_s, pool
         )
         if not session.manifest.in_lockstep:
-            terminal.note_lines(announcement(suite, queries, session.workload))
+            if request.share is None:
+                terminal.note_lines(announcement(suite, queries, session.workload))
             terminal.note(f"records: {folder}")
         for warning in session.manifest.warnings:
             terminal.note(f"warning: {warning}")
-        try:
-            if request.resume:
-                session.resume()
-            else:
-                session.start()
-        except KeyboardInterrupt:
-            terminal.note(f"interrupted; go on with: lisabench run --resume --out {folder}")
-            raise
-    return session
+        yield session
 
 
 def as_arguments(changes: Mapping[str, Any]) -> list[str]:
@@ -154,6 +203,16 @@ def _same_command(request: Request) -> str:
     return shlex.join(["lisabench", "run", suite, *as_arguments(request.changes)])
 
 
+def _recorded_definition(folder: Path) -> Mapping[str, Any]:
+    """Return the suite of the run in a folder; before there is one, that of its shards.
+
+    Raises:
+        UsageError: the folder holds neither.
+    """
+    of_shards = None if holds_run(folder) else shards.definition_of(folder)
+    return read_run(folder).manifest.definition if of_shards is None else of_shards
+
+
 def _suite_of(request: Request) -> ResolvedSuite:
     """Return the suite that was named, or that of the run to resume if none was named."""
     if request.resume:
@@ -162,7 +221,6 @@ def _suite_of(request: Request) -> ResolvedSuite:
                 f"--resume needs the folder of a run that was begun: --out DIR, not {request.out}"
             )
         if request.suite is None and not request.changes:
-            definition = read_run(request.out).manifest.definition
-            return resolve_recorded(definition)
+            return resolve_recorded(_recorded_definition(request.out))
     name = DEFAULT_SUITE if request.suite is None else request.suite
     return load(name, request.changes)

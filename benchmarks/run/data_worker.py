@@ -42,13 +42,17 @@ class DataWorker:
         """
         return [environment.resolve_device(device) for device in devices]
 
-    def check_data(self) -> None:
-        """Read every image and target once: broken data are found before anything is measured.
+    def check_data(self, positions: Sequence[int] | None = None) -> None:
+        """Read images and targets once: broken data are found before anything is measured.
+
+        Args:
+            positions: of the queries; None: all.
 
         Raises:
             DataError: the first one that is broken.
         """
-        for sample in self.samples:
+        for position in range(len(self.samples)) if positions is None else positions:
+            sample = self.samples[position]
             _ = sample.image, sample.target_HW  # reading them is the check
 
     def check_weights(self, weights: WeightsFolder) -> HashedWeights:

@@ -4,7 +4,7 @@ A round is complete when every query of all its cases is there. What is not comp
 and measured anew when the run is resumed, since cases are compared query by query within a round.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from ...harness.metrics import iou
 from ...harness.records.journal import (
     append,
     current_lines,
+    each_record,
     ends_half_written,
-    read_records,
     records_of,
     supersede,
 )
@@ -39,10 +39,26 @@ CONTEXT_BYTES = 700 << 20  # of a CUDA context with its kernels; 0.5 to 0.7 GiB 
 
 
 class Journal:
-    """The journals of a run's folder, compared with what a suite and its queries ask for."""
+    """The journals of a run's folder, compared with what a suite and its queries ask for.
 
-    def __init__(self, folder: Path, suite: ResolvedSuite, queries: Queries) -> None:
+    Args:
+        folder: of the run, or of a share of its quality pass.
+        suite: what is measured.
+        queries: what it is measured on.
+        share: of the quality pass that belongs into this folder; None: all of it.
+        elsewhere: by case, the batches that another folder of the same run has whole.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        suite: ResolvedSuite,
+        queries: Queries,
+        share: schedule.Share | None = None,
+        elsewhere: Mapping[str, Collection[range]] | None = None,
+    ) -> None:
         self.suite, self.queries = suite, queries
+        self._share, self._elsewhere = share, elsewhere or {}
         self._samples = folder / SAMPLES
         self._quality = folder / QUALITY
         self._memory = folder / MEMORY
@@ -86,7 +102,7 @@ class Journal:
     def has_round(self, process: int, cases: Iterable[str]) -> bool:
         """Return whether every query of these cases is there from this process."""
         measured = set()
-        for query in read_records(QueryRecord, self._samples):
+        for query in each_record(QueryRecord, self._samples):
             if query.process == process:
                 measured.add((query.case, query.position))
         for case in cases:
@@ -101,12 +117,22 @@ class Journal:
         A batch is evaluated whole or not at all: in a smaller one, the last bits of an answer may
         differ.
         """
-        evaluated = set()
-        for query in read_records(QueryRecord, self._quality):
-            if query.case == case:
-                evaluated.add(query.position)
-        batches = schedule.blocks(self.queries.scored, self.suite.plan.quality_batch)
-        return [batch for batch in batches if not evaluated.issuperset(batch)]
+        return self.all_missing_batches()[case]
+
+    def all_missing_batches(self) -> dict[str, list[range]]:
+        """Return the same for every case of the suite, by name."""
+        share = self.batches if self._share is None else self._share.of_batches(self.batches)
+        whole = whole_batches(self._quality, self.batches)
+        missing = {}
+        for case in self.suite.cases:
+            there = whole.get(case.name, set()).union(self._elsewhere.get(case.name, ()))
+            missing[case.name] = [batch for batch in share if batch not in there]
+        return missing
+
+    @property
+    def batches(self) -> list[range]:
+        """The positions of all batches of the quality pass; they are the same for each case."""
+        return list(schedule.blocks(self.queries.scored, self.suite.plan.quality_batch))
 
     def disagreement(self, cases: Iterable[str]) -> dict[int, float]:
         """Return by how much the IoUs of some cases differ, by the position of the query.
@@ -115,7 +141,7 @@ class Journal:
         """
         names = set(cases)
         ious: dict[int, list[float]] = {}
-        for query in read_records(QueryRecord, self._quality):
+        for query in each_record(QueryRecord, self._quality):
             if query.case in names:
                 ious.setdefault(query.position, []).append(iou(query.counts))
         return {position: max(values) - min(values) for position, values in ious.items()}
@@ -148,9 +174,11 @@ class Journal:
 
     def failed_queries(self) -> int:
         """Return how many lines of the timed rounds and of the quality pass have no answer."""
-        timed = read_records(QueryRecord, self._samples)
-        scored = read_records(QueryRecord, self._quality)
-        return sum(not query.answered for query in (*timed, *scored))
+        failed = 0
+        for journal in (self._samples, self._quality):
+            for query in each_record(QueryRecord, journal):
+                failed += not query.answered
+        return failed
 
     def _memory_records(self) -> list[MemoryRecord]:
         return records_of(MemoryRecord, current_lines(self._memory))
@@ -182,7 +210,7 @@ class Journal:
         if self._fits.exists():
             supersede(self._fits, lambda line: line["status"] == "error")
         again = {case for _, case in rounds | memory}
-        return again | self._supersede_partial_batches()
+        return again | self.supersede_partial_batches()
 
     def _unfinished_rounds(self) -> set[tuple[int, str]]:
         """Return process and case of every timed round that is not complete."""
@@ -208,21 +236,38 @@ class Journal:
                     unfinished.add((process, model.name))
         return unfinished
 
-    def _supersede_partial_batches(self) -> set[str]:
+    def supersede_partial_batches(self) -> set[str]:
         """Mark the lines of batches of the quality pass that are not whole; return their cases."""
         if not self._quality.exists():
             return set()
-        missing = set()
-        for case in self.suite.cases:
-            for batch in self.missing_batches(case.name):
+        whole = set()
+        for case, batches in whole_batches(self._quality, self.batches).items():
+            for batch in batches:
                 for position in batch:
-                    missing.add((case.name, position))
-        partial = set()
-        for line in current_lines(self._quality):
-            if _place(line) in missing:
-                partial.add(line["case"])
-        supersede(self._quality, lambda line: _place(line) in missing)
-        return partial
+                    whole.add((case, position))
+        cases = set()
+
+        def is_partial(line: Mapping[str, Any]) -> bool:
+            if line.get("superseded") or _place(line) in whole:
+                return False
+            cases.add(line["case"])
+            return True
+
+        supersede(self._quality, is_partial)
+        return cases
+
+
+def whole_batches(quality: Path, batches: Iterable[range]) -> dict[str, set[range]]:
+    """Return the batches of which a journal of the quality pass has every query, by case."""
+    evaluated: dict[str, set[int]] = {}
+    for query in each_record(QueryRecord, quality):
+        evaluated.setdefault(query.case, set()).add(query.position)
+    whole: dict[str, set[range]] = {case: set() for case in evaluated}
+    for batch in batches:
+        for case, positions in evaluated.items():
+            if positions.issuperset(batch):
+                whole[case].add(batch)
+    return whole
 
 
 def _place(line: Mapping[str, Any]) -> tuple[str, int]:

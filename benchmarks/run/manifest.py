@@ -1,4 +1,4 @@
-"""Write the manifest of a run, ``run.json``, while the run is measured.
+"""Write the manifest of a run, ``run.json``, while the run is measured; or that of a shard of it.
 
 It is written before anything is measured, with every key that it will ever have: null where a value
 is not known yet. Each time something becomes known, the file is replaced whole, so that a session
@@ -17,13 +17,20 @@ from ...harness.environment import usable_cores
 from ...harness.errors import UsageError
 from ...harness.records.from_json import from_json
 from ...harness.records.journal import RUN, now, read_manifest, write_json
-from ...harness.records.manifest import BatchTrial, Manifest, StopReason, SuiteTraining
-from ...harness.records.run import READABLE_RUN_SCHEMAS, RUN_SCHEMA
+from ...harness.records.manifest import (
+    BatchTrial,
+    JoinedShard,
+    Manifest,
+    StopReason,
+    SuiteTraining,
+)
+from ...harness.records.run import READABLE_RUN_SCHEMAS, RUN_SCHEMA, SHARD, SHARD_SCHEMA
 from ..factors import design
 from ..queries import Queries
 from ..resolved_suite import ResolvedCase, ResolvedSuite
 from ..suite import ADAPTER, AUTO, BATCH, Plan
 from ..training import in_suites
+from .schedule import Share
 from .worker_messages import BuiltCase, Machine, MeasuredMemory, WarmedUpCase
 
 SHOWN_DIGITS = 12  # of a digest, among the settings of a case
@@ -65,6 +72,7 @@ KEPT_ON_RESUME = (
     "attempts",
     "warnings",
     "trainings",
+    "shards",
 )
 
 
@@ -79,6 +87,7 @@ class ManifestWriter:
         queries: what it is measured on.
         command: how a user would ask for the same run; the report repeats it.
         in_lockstep: whether the run takes turns with another session.
+        share: of the quality pass, where the folder is that of a shard.
     """
 
     def __init__(
@@ -88,8 +97,11 @@ class ManifestWriter:
         queries: Queries,
         command: str = "",
         in_lockstep: bool = False,
+        share: Share | None = None,
     ) -> None:
         self._folder = folder
+        self._file = RUN if share is None else SHARD
+        self._schemas = READABLE_RUN_SCHEMAS if share is None else (SHARD_SCHEMA,)
         definition = suite.definition
         quality_pass = None
         if queries.scored:
@@ -101,7 +113,7 @@ class ManifestWriter:
         plan = suite.plan.model_dump(mode="json")
         plan["decode_workers"] = _decode_workers(suite.plan)
         self._values: dict[str, Any] = {
-            "schema": RUN_SCHEMA,
+            "schema": RUN_SCHEMA if share is None else SHARD_SCHEMA,
             "suite": suite.name,
             "title": definition.title,
             "reference": definition.reference,
@@ -134,11 +146,14 @@ class ManifestWriter:
                 *queries.warnings,
             ],
             "command": command,
+            "shards": [],
         }
+        if share is not None:
+            self._values["shard"] = asdict(share)
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
-        write_json(self._folder / RUN, self._values)
+        write_json(self._folder / self._file, self._values)
 
     def read(self) -> Manifest:
         """Return the manifest as it stands."""
@@ -173,36 +188,46 @@ class ManifestWriter:
             UsageError: it is the run of another suite, over other data, or of an adapter whose file
                 was changed.
         """
-        begun = read_manifest(self._folder, READABLE_RUN_SCHEMAS)
+        begun = read_manifest(self._folder, self._schemas, self._file)
         # Runs from before there were protocols lack the name of theirs.
         protocol = self._values["data"].get("protocol")
         if protocol is not None:
             begun["data"].setdefault("protocol", protocol)
-        for key in ("definition", "data"):
-            if begun[key] != self._values[key]:
-                raise UsageError(
-                    f"{self._folder} holds a run with another {key}; repeat the command it was "
-                    "begun with"
-                )
-        self._refuse_changed_adapters(begun["cases"])
+        self.refuse_other(self._folder, begun)
         for key in KEPT_ON_RESUME:
             if key in begun:
                 self._values[key] = begun[key]
         self._values["attempts"] += 1
 
-    def _refuse_changed_adapters(self, begun: Iterable[Mapping[str, Any]]) -> None:
-        """Refuse to go on with the cases of a run if the file of an adapter was changed since.
+    def refuse_other(self, folder: Path, begun: Mapping[str, Any]) -> None:
+        """Check that a manifest is of this suite, over these data, and of the same adapters.
 
         Args:
-            begun: the entries of its cases.
+            folder: that it lies in.
+            begun: its content.
+
+        Raises:
+            UsageError: it is not.
         """
-        for entry in begun:
+        for key in ("definition", "data"):
+            if begun[key] != self._values[key]:
+                raise UsageError(
+                    f"{folder} holds a run with another {key}; repeat the command it was begun with"
+                )
+        for entry in begun["cases"]:
             before = entry.get("adapter_sha256")  # older runs did not note it
             if before is not None and before != self.entry(entry["name"])["adapter_sha256"]:
                 raise UsageError(
                     f"the file of adapter {entry['adapter']!r} was changed since the run in "
-                    f"{self._folder} was begun; put it back, or begin a new run"
+                    f"{folder} was begun; put it back, or begin a new run"
                 )
+
+    def note_shard(self, shard: JoinedShard) -> None:
+        """Note a shard whose queries the run takes over, in place of an earlier note of it."""
+        place = (shard.number, shard.of)
+        others = [row for row in self._values["shards"] if (row["number"], row["of"]) != place]
+        self._values["shards"] = [*others, asdict(shard)]
+        self.save()
 
     def warn(self, text: str) -> None:
         """Add a warning, once. It is written with the next thing that is noted."""

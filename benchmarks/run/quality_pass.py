@@ -82,7 +82,7 @@ def gpus_of_processes(run: RunContext, case: str) -> list[Gpu | None]:
 
     None is for a process that is left the GPUs of its session, and for one on a CPU.
     """
-    asked = run.suite.plan.quality_processes
+    asked = run.quality_processes or run.suite.plan.quality_processes
     environment = run.manifest.environment
     if _is_on_gpu(run, case):
         gpus = _usable_gpus(run)
@@ -95,6 +95,8 @@ def gpus_of_processes(run: RunContext, case: str) -> list[Gpu | None]:
     memory_bytes = environment.get("memory_bytes")
     if memory_bytes is not None and processes * needed_bytes > MEMORY_SHARE * memory_bytes:
         processes = 1
+    if needed_bytes == 0 and run.suite.case(case).role == "model":
+        processes = 1  # no memory pass has measured whether two fit
     return [None] * processes
 
 

@@ -1,9 +1,11 @@
 """What every pass of a run works with."""
 
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ...harness.environment import SAME_VERSIONS, must_be_same
 from ...harness.masks import ALL_MASKS, NO_MASK, KeptMasks
 from ...models.checkpoints.weights_hash import HashedWeights
 from ..progress import Progress
@@ -14,7 +16,7 @@ from .lockstep import Lockstep
 from .manifest import ManifestWriter
 from .worker import Gpu
 from .worker_messages import Line, SentConfig, WorkerSettings
-from .worker_pool import CaseProcess, WorkerPool
+from .worker_pool import CaseProcess, DataProcess, WorkerPool
 from .workload import Workload
 
 MEMORY_SHARE = 0.95  # of a machine's memory that cases side by side may need
@@ -64,6 +66,7 @@ class RunContext:
         steps: reports progress.
         lockstep: with another session, where there is one.
         hashed_weights: the weights whose bytes were compared with their hash, for all processes.
+        quality_processes: in place of the plan's; None: as the plan says.
     """
 
     suite: ResolvedSuite
@@ -75,6 +78,36 @@ class RunContext:
     steps: Steps
     lockstep: Lockstep
     hashed_weights: list[HashedWeights] = field(default_factory=list)
+    quality_processes: int | None = None
+
+    def note_machine_and_check_data(
+        self, data: DataProcess, same: Sequence[str], positions: Sequence[int] | None = None
+    ) -> None:
+        """Note the machine, and check devices, data and weights before any case is built.
+
+        Args:
+            data: the process without a model.
+            same: facts in which the machine must be the one that the run was begun on.
+            positions: of the queries to check; None: all.
+
+        Raises:
+            UsageError: a device is not there.
+            NothingToCompare: the run was begun on another machine, or with other software.
+            DataError: an image, an annotation or weights are broken.
+        """
+        self.steps.advance(0, "reading the machine and the data")
+        this_machine = data.describe_machine()
+        first_machine = self.manifest.machine  # None unless the run is resumed
+        if first_machine is not None:
+            before, now = first_machine.environment, this_machine.environment
+            must_be_same(self.folder, "machine", same, before, now)
+            before, now = first_machine.versions, this_machine.versions
+            must_be_same(self.folder, "software", SAME_VERSIONS, before, now)
+        data.resolve_devices(self.suite.devices)  # raises where a device is not there
+        data.check_data(positions)
+        for weights in self.suite.weights_folders:
+            self.hashed_weights.append(data.check_weights(weights))
+        self.manifest.note_machine(this_machine)
 
     def start_case(
         self,

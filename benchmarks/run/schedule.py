@@ -7,8 +7,12 @@ pair of processes, with alternating sign, and widens the interval.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
+
+from ...harness.errors import UsageError
 
 Case = TypeVar("Case")
 
@@ -17,6 +21,45 @@ def blocks(queries: int, size: int) -> Iterator[range]:
     """Yield the positions of all queries in blocks of `size`; the last may be shorter."""
     for start in range(0, queries, size):
         yield range(start, min(start + size, queries))
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of the quality pass: every `of`-th batch, from the one with this number on.
+
+    Neighbouring batches go to different shares, so that long queries that stand together do too.
+
+    Attributes:
+        number: of the share, from 1.
+        of: how many shares there are.
+    """
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Share":
+        """Return the share that a text such as ``2/4`` names.
+
+        Raises:
+            UsageError: it names none.
+        """
+        match = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", text)
+        if match is None or int(match[1]) > int(match[2]):
+            raise UsageError(
+                f"shard {text!r}: expected I/N with I from 1 to N, such as 2/4 for the second of "
+                "four"
+            )
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def name(self) -> str:
+        """The share as the name of a folder, such as ``2-of-4``."""
+        return f"{self.number}-of-{self.of}"
+
+    def of_batches(self, batches: Sequence[range]) -> Sequence[range]:
+        """Return those of all batches that belong to the share."""
+        return batches[self.number - 1 :: self.of]
 
 
 def in_whole_batches(queries: int, batch: int, available: int) -> int:

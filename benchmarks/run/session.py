@@ -11,10 +11,11 @@ batches and rounds that are missing.
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ...harness.environment import SAME_TO_RESUME, SAME_VERSIONS, must_be_same
+from ...harness.environment import SAME_TO_RESUME
 from ...harness.records.folder import before_writing, undone_if_refused
 from ...harness.records.journal import create, holds_run, writing
 from ...harness.records.manifest import SuiteTraining
@@ -25,29 +26,34 @@ from ..queries import Queries
 from ..resolved_suite import ResolvedSuite
 from ..suite import AUTO
 from ..training import in_suites
-from . import batch_search, memory_pass, profile_pass, quality_pass, timed_rounds
+from . import batch_search, memory_pass, profile_pass, quality_pass, shards, timed_rounds
 from .journal import Journal
 from .lockstep import lockstep_of_environment
 from .manifest import ManifestWriter
 from .run_context import RunContext, Steps
+from .schedule import Share
 from .worker_pool import DataProcess, WorkerPool
-from .workload import workload_of
+from .workload import QUALITY_PASS, Workload, workload_of
 
 Step = Callable[[], None]
 
 
-def pool_of(suite: ResolvedSuite) -> WorkerPool:
+def pool_of(suite: ResolvedSuite, gpu: str | None = None) -> WorkerPool:
     """Return a pool whose server begins at once to import what the suite's adapters need.
 
+    Args:
+        suite: what is measured.
+        gpu: the one that processes are left; None: the one that the suite names, or all.
+
     Raises:
-        UsageError: the GPU that the suite names is not there.
+        UsageError: there is no such GPU.
     """
     modules: set[str] = set()
     for adapter in {case.adapter for case in suite.cases}:
         modules.update(registry.preload(adapter))
     side_by_side = max(len(group.cases) for group in suite.groups)
     side_by_side = max(side_by_side, quality_pass.most_processes(suite))
-    return WorkerPool(sorted(modules), suite.plan.time_limit_s, side_by_side, suite.gpu)
+    return WorkerPool(sorted(modules), suite.plan.time_limit_s, side_by_side, gpu or suite.gpu)
 
 
 class Session:
@@ -89,6 +95,7 @@ class Session:
             lockstep=lockstep,
         )
         self._deadline_s = deadline_s
+        self._progress = progress
 
     @property
     def folder(self) -> Path:
@@ -136,6 +143,16 @@ class Session:
             self.manifest.forget_errors(self.run.journal.supersede_unfinished())
             self._measure()
 
+    def evaluate_share(self, share: Share) -> bool:
+        """Evaluate a share of the quality pass, and nothing else, into a folder of its own.
+
+        Returns:
+            Whether the whole share is evaluated; `shards.evaluate` says what it raises.
+        """
+        quality = [one for one in self.workload.passes if one.name == QUALITY_PASS]
+        run = replace(self.run, steps=Steps(self._progress, Workload(tuple(quality))))
+        return shards.evaluate(run, share, self._is_late)
+
     def _measure(self) -> None:
         with self.run.pool.start_data(self.run.queries.reader) as data:
             try:
@@ -152,19 +169,8 @@ class Session:
     def _prepare(self, data: DataProcess) -> None:
         """Note what must be known before any case is built: machine, data and gallery."""
         run = self.run
-        run.steps.advance(0, "reading the machine and the data")
-        this_machine = data.describe_machine()
-        first_machine = self.manifest.machine  # None unless the run is resumed
-        if first_machine is not None:
-            before, now = first_machine.environment, this_machine.environment
-            must_be_same(run.folder, "machine", SAME_TO_RESUME, before, now)
-            before, now = first_machine.versions, this_machine.versions
-            must_be_same(run.folder, "software", SAME_VERSIONS, before, now)
-        data.resolve_devices(run.suite.devices)  # raises where a device is not there
-        data.check_data()
-        for weights in run.suite.weights_folders:
-            run.hashed_weights.append(data.check_weights(weights))
-        self.manifest.note_machine(this_machine)
+        run.note_machine_and_check_data(data, SAME_TO_RESUME)
+        shards.refuse_others(run)
         positions = run.queries.to_keep(run.suite.plan.gallery)
         self.manifest.note_gallery(data.save_gallery(positions, run.folder / GALLERY))
 
@@ -212,6 +218,7 @@ class Session:
         if run.suite.plan.beside:
             yield partial(self._measure_roofline, data)
         if run.queries.scored:
+            yield partial(shards.join, run)
             for case in run.suite.cases:
                 yield partial(quality_pass.evaluate_case, run, data, case.name)
             yield partial(self._keep_what_differs_most, data)

@@ -407,9 +407,9 @@ class DataProcess(WorkerProcess):
         """Return what each device is on this machine."""
         return self._call(DataWorker.resolve_devices, devices)
 
-    def check_data(self) -> None:
-        """Read every image and target once."""
-        self._call(DataWorker.check_data)
+    def check_data(self, positions: Sequence[int] | None = None) -> None:
+        """Read every image and target once, or those of the queries at some positions."""
+        self._call(DataWorker.check_data, positions)
 
     def check_weights(self, weights: WeightsFolder) -> HashedWeights:
         """Compare the bytes of weights with their hash, for all processes of the run."""

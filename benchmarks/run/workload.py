@@ -16,6 +16,7 @@ from ..resolved_suite import ResolvedCase, ResolvedSuite
 from ..suite import AUTO
 
 KNOWN_ADAPTERS = ("lisa", "fake")
+QUALITY_PASS = "quality"
 MOST_NAMES = 6  # of more cases, it is said how many they are
 TRAINING_S = 30.0  # of a training; how long it takes depends on its options
 # Generated answers have some tens of tokens, each of which passes the language model once.
@@ -130,7 +131,7 @@ def workload_of(suite: ResolvedSuite, queries: Queries) -> Workload:
         seconds += costs[case.name].start_s + queries.scored * costs[case.name].query_s
     steps = queries.scored * len(suite.cases)
     text = f"{cases} x {scored}, each once" if with_quality else "none: the weights are random"
-    passes.append(Pass("quality", text, steps, seconds))
+    passes.append(Pass(QUALITY_PASS, text, steps, seconds))
 
     profiled = len(suite.models) if plan.profile else 0
     passes.append(Pass("profile", models, profiled, starts_s))

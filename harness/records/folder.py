@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,17 +72,20 @@ def undone_if_refused(folder: Path, before: Before) -> Iterator[None]:
     try:
         yield
     except LisabenchError as error:
-        if error.exit_code == UsageError.exit_code and not _has_records(folder):
-            for path in set(folder.iterdir()) - before.entries:
+        new = set(folder.iterdir()) - before.entries
+        if error.exit_code == UsageError.exit_code and not any(map(_has_records, new)):
+            for path in new:
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
                     path.unlink()
             for path in before.missing:
-                path.rmdir()
+                with suppress(OSError):  # another process has written into it meanwhile
+                    path.rmdir()
         raise
 
 
-def _has_records(folder: Path) -> bool:
-    """Return whether a journal in a folder, or in one below it, has a line."""
-    return any(journal.stat().st_size for journal in folder.rglob("*.jsonl"))
+def _has_records(path: Path) -> bool:
+    """Return whether a journal has a line: the file itself, or one below the folder."""
+    journals = path.rglob("*.jsonl") if path.is_dir() else (path,)
+    return any(journal.suffix == ".jsonl" and journal.stat().st_size for journal in journals)

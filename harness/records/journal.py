@@ -246,6 +246,18 @@ def read_records(kind: type[AnyTextRecord], path: Path) -> list[AnyTextRecord]:
     return _distinct(_each_record(kind, path))
 
 
+def each_record(kind: type[AnyTextRecord], path: Path) -> Iterator[AnyTextRecord]:
+    """Yield the records of a journal that are not superseded, one after the other.
+
+    Unlike `read_records`, it keeps none of them, and does not notice one that is there twice.
+
+    Raises:
+        DataError: a line is damaged; naming file and line.
+    """
+    for _, record in _each_record(kind, path):
+        yield record
+
+
 def _each_record(kind: type[AnyTextRecord], path: Path) -> Iterator[tuple[str, AnyTextRecord]]:
     """Yield the place and the record of each line that counts."""
     for number, text in enumerate(_raw_lines(path), start=1):
@@ -322,39 +334,44 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
 def supersede(path: Path, no_longer_counts: Callable[[Line], bool]) -> None:
     """Mark lines of a journal as superseded, and drop a half-written last one.
 
-    The journal is replaced whole, so that a kill meanwhile leaves the old one.
+    The journal is replaced whole, so that a kill meanwhile leaves the old one. One line at a time
+    is in memory: a long journal has the masks of a whole data set.
     """
-    rows = []
-    for row in read_lines(path):
-        if no_longer_counts(row):
-            row["superseded"] = True
-        rows.append(row)
-    with whole_file(path) as temporary:
-        append(temporary, rows)
+    with whole_file(path) as temporary, temporary.open("wb") as journal:
+        for number, text in enumerate(_raw_lines(path), start=1):
+            line = _line(text, path, number)
+            if line is None:
+                continue
+            if no_longer_counts(line):
+                line["superseded"] = True
+                text = json.dumps(line, allow_nan=False, ensure_ascii=False).encode()
+            journal.write(text.rstrip(b"\n") + b"\n")
 
 
-def read_manifest(folder: Path, schemas: Sequence[str]) -> dict[str, Any]:
+def read_manifest(folder: Path, schemas: Sequence[str], name: str = RUN) -> dict[str, Any]:
     """Return the manifest of a folder as it is in the file.
 
     Args:
-        folder: of a run or a training.
+        folder: of a run, a shard of one, or a training.
         schemas: names and versions of the formats that can be read.
+        name: of the file.
 
     Raises:
         UsageError: the folder holds no run.
         DataError: the manifest is not JSON, or has another schema.
     """
-    if not holds_run(folder):
+    if not (folder / name).is_file():
         if not folder.exists():
             raise UsageError(f"{missing('folder', folder)}; give the one that lisabench named")
         raise UsageError(
-            f"{folder} is not a run's folder: it has no {RUN}; give the folder that lisabench named"
+            f"{folder} is not a run's folder: it has no {name}; give the folder that lisabench "
+            "named"
         )
-    manifest = read_any_manifest(folder)
+    manifest = read_object(folder / name)
     schema = manifest.get("schema")
     if schema not in schemas:
         expected = " or ".join(repr(name) for name in schemas)
-        raise DataError(f"{folder / RUN} has schema {schema!r}; expected {expected} here")
+        raise DataError(f"{folder / name} has schema {schema!r}; expected {expected} here")
     return manifest
 
 

@@ -192,6 +192,25 @@ class SuiteTraining:
 
 
 @dataclass(frozen=True)
+class JoinedShard:
+    """A part of the quality pass that was evaluated apart, maybe on another machine.
+
+    Attributes:
+        number, of: which shard of how many it was.
+        started, finished: ISO 8601 times; not finished where it was cut short.
+        environment: facts about its machine.
+        versions: of Python and of libraries there.
+    """
+
+    number: NotNegative
+    of: NotNegative
+    started: str
+    finished: str | None = None
+    environment: Mapping[str, Any] | None = None
+    versions: Mapping[str, str | None] | None = None
+
+
+@dataclass(frozen=True)
 class RunPlan:
     """How the measurement was laid out; see `benchmarks.suite.Plan`.
 
@@ -299,6 +318,7 @@ class Manifest:
         warnings: what speaks against the measurement.
         command: the command line.
         source: where the measured version of lisabench comes from, for a gate.
+        shards: parts of the quality pass that were evaluated apart.
     """
 
     schema: str
@@ -329,6 +349,7 @@ class Manifest:
     warnings: tuple[str, ...] = ()
     command: str | None = None
     source: Mapping[str, Any] | None = None
+    shards: tuple[JoinedShard, ...] = ()
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Manifest":
@@ -359,6 +380,7 @@ class Manifest:
             roofline={device: checked_rates(rates) for device, rates in ceilings.items()},
             gallery=tuple(content.get("gallery") or ()),
             warnings=tuple(content.get("warnings") or ()),
+            shards=tuple(from_json(JoinedShard, row) for row in content.get("shards") or ()),
         )
 
     def case(self, name: str) -> CaseEntry:

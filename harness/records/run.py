@@ -10,6 +10,8 @@ It keeps what was measured; every score, ratio and report is derived from it lat
     passes.jsonl    a query of the passes for GPUs         `PassRecord`, by `passes.py`
     fits.jsonl      whether a case fits a card             `FitRecord`
     gallery.npz     (a few images and targets, for the report)
+    shards/         (parts of the quality pass that were evaluated apart: of each the file
+                    quality.jsonl, and shard.json, a manifest with the keys of run.json)
     profile/        (for other programs: a trace of each case, see `tracing`)
 
 Where a run has a quality pass, scores are computed from its lines, and otherwise from the timed
@@ -51,6 +53,9 @@ RUN_SCHEMA = "lisabench.run/2"
 # Version 1 kept masks row by row, as lists of integers. Version 2 keeps them in COCO's form, as
 # text, which versions of lisabench from before it cannot read. `masks.decode` tells the two apart.
 READABLE_RUN_SCHEMAS = (RUN_SCHEMA, "lisabench.run/1")
+SHARD_SCHEMA = "lisabench.shard/1"
+SHARDS = "shards"
+SHARD = "shard.json"
 SAMPLES = "samples.jsonl"
 MEMORY = "memory.jsonl"
 GALLERY = "gallery.npz"

@@ -362,11 +362,15 @@ def _quality_method(summary: Summary) -> Iterator[str]:
         return
     quality_pass, bootstrap = summary.quality_pass, summary.bootstrap
     if quality_pass:
+        joined = ""
+        if quality_pass.shards:
+            parts = "1 shard" if quality_pass.shards == 1 else f"{quality_pass.shards} shards"
+            joined = f", a part of it joined from {parts} (`shards` in `run.json`)"
         yield Markup(
             f"Quality has a pass of its own: each case evaluates {quality_pass.queries} queries "
-            f"once, in batches of {quality_pass.batch} (`quality.jsonl`). This pass is not timed, "
-            "and queries of one image may share its encoding. Ignored pixels are left out. Several "
-            "[SEG] of one answer are united."
+            f"once, in batches of {quality_pass.batch} (`quality.jsonl`){joined}. This pass is not "
+            "timed, and queries of one image may share its encoding. Ignored pixels are left out. "
+            "Several [SEG] of one answer are united."
         )
     if bootstrap:
         yield (

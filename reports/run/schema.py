@@ -98,6 +98,7 @@ class QualityPass(Strict):
 
     queries: Count = Field(description="Queries that every case evaluates.")
     batch: Count = Field(description="Queries that are evaluated at once.")
+    shards: Count = Field(default=0, description="Parts that were evaluated apart and joined.")
 
 
 class ProtocolRow(Strict):

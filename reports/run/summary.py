@@ -87,7 +87,10 @@ def summarise(run: Run) -> Summary:
         comparisons += compare(cases, group, twins_of_group, run)
         attributions += attribute(cases, group, twins_of_group, run)
     against_baselines = against_trivial_baselines(run.cases)
-    quality_pass = manifest.quality_pass
+    quality_pass = None
+    if manifest.quality_pass:
+        of_pass = asdict(manifest.quality_pass)
+        quality_pass = QualityPass(**of_pass, shards=len(manifest.shards))
     warnings = run_warnings(
         manifest, run.cases, cases, comparisons, attributions, against_baselines
     )
@@ -111,7 +114,7 @@ def summarise(run: Run) -> Summary:
         against_trivial_baselines=against_baselines,
         comparisons=comparisons,
         twins=twins,
-        quality_pass=QualityPass(**asdict(quality_pass)) if quality_pass else None,
+        quality_pass=quality_pass,
         protocol=protocol_scores(run, models),
         bootstrap=BOOTSTRAP,
         roofline={device: Roofline(**rates) for device, rates in manifest.roofline.items()},

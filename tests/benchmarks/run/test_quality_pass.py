@@ -70,7 +70,7 @@ def test_time_and_quality_have_queries_of_their_own(data_root, tmp_path):
     assert not [warning for warning in summary.warnings if "records" in warning], (
         "nothing is missing"
     )
-    assert vars(summary.quality_pass) == {"queries": 5, "batch": 3}
+    assert vars(summary.quality_pass) == {"queries": 5, "batch": 3, "shards": 0}
 
 
 @pytest.mark.parametrize(("limit", "timed", "of_quality"), [(None, 4, 6), (5, 4, 5), (3, 3, 3)])
@@ -431,17 +431,27 @@ def test_a_process_that_is_done_takes_the_next_batch_and_waits_for_no_slower_one
     assert [entry[1] for entry in slow.log if entry[0] == "evaluate"] == batches[:1]
 
 
-def planned_on(device, asked="auto", of_gpu=False, own_gpu=None, needed_bytes=1, threads="auto"):
+def planned_on(
+    device,
+    asked="auto",
+    of_gpu=False,
+    own_gpu=None,
+    needed_bytes=1,
+    threads="auto",
+    in_place=None,
+    role="model",
+):
     """What `gpus_of_processes` reads of a run whose one case is on a device."""
     plan = SimpleNamespace(quality_processes=asked, quality_threads=threads)
     return SimpleNamespace(
         suite=SimpleNamespace(
             plan=plan,
-            case=lambda _: SimpleNamespace(device=device),
+            case=lambda _: SimpleNamespace(device=device, role=role),
         ),
         manifest=SimpleNamespace(environment={"device": "cuda", "memory_bytes": 1000}),
         journal=SimpleNamespace(memory_needed=lambda _: (needed_bytes, of_gpu)),
         pool=SimpleNamespace(gpu=own_gpu),
+        quality_processes=in_place,
     )
 
 
@@ -460,7 +470,11 @@ THREE = [("cuda:0", "GPU-a"), ("cuda:1", "7"), ("cuda:2", "MIG-c")]
         (planned_on("cuda:1", asked=2, own_gpu=THREE[1]), [None, None]),
         (planned_on("cpu"), [None, None]),
         (planned_on("cpu", needed_bytes=600), [None]),
+        (planned_on("cpu", needed_bytes=0), [None]),  # a shard: it has no memory pass
+        (planned_on("cpu", needed_bytes=0, role="control"), [None, None]),
         (planned_on("cpu", asked=3, needed_bytes=600), [None, None, None]),
+        (planned_on("cpu", asked=3, in_place=1), [None]),
+        (planned_on("cuda", asked=3, in_place=1), THREE[:1]),
     ],
 )
 def test_a_case_has_a_process_on_each_visible_gpu_and_two_on_a_cpu(run, gpus, monkeypatch):
