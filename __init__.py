@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
     from .benchmarks.run.from_python import MeasuredRun
+    from .benchmarks.segment import Segmenter as Segmenter
     from .reports.load import KeptMask
 
 __version__ = "0.1.0"
@@ -51,3 +52,12 @@ def run(
     from .benchmarks.run.from_python import run
 
     return run(suite, out, **changes)
+
+
+def __getattr__(name: str) -> "Any":
+    """Import `Segmenter` when it is first used; see `benchmarks.segment.Segmenter`."""
+    if name != "Segmenter":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .benchmarks.segment import Segmenter
+
+    return Segmenter

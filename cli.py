@@ -646,12 +646,26 @@ app.command("study")(command.study)
 def segment(
     image: Annotated[Path, typer.Argument(help="An image file.")],
     query: Annotated[
-        str,
-        typer.Argument(help="A sentence that ends in . ? or !, or a noun phrase."),
-    ],
+        str | None,
+        typer.Argument(
+            help="A sentence that ends in . ? or !, or a noun phrase.", show_default=False
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORDS",
+            help="In place of QUERY: words that the model gets as typed, as in the original's "
+            "chat.py. It answers in words.",
+        ),
+    ] = None,
     out: Annotated[
-        Path, typer.Option(help="The mask to write, a PNG. An overlay is written next to it.")
-    ],
+        Path | None,
+        typer.Option(
+            help="The mask to write, a PNG. An overlay is written next to it.",
+            show_default="IMAGE's name with -mask.png, in the current folder",
+        ),
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SEGMENT_SET_HELP)
     ] = None,
@@ -664,20 +678,29 @@ def segment(
     It is the packaged tiny dual, or the one that `--set weights=FOLDER` or
     `--set adapter=FILE.py` names.
     """
-    from .benchmarks.segment import LISA, case_of, segment
+    from .benchmarks.segment import LISA, segment
 
     settings = _read_pairs(changes or [])
     adapter = settings.pop("adapter", LISA)
-    case = case_of(settings, allow_random, adapter)
-    segmentation = segment(image, query, case, out, allow_random, adapter)
+    if prompt is not None:
+        settings["prompt"] = "as_typed"
+    words = query if prompt is None else prompt
+    if words is None or (query is not None and prompt is not None):
+        raise UsageError("give either a QUERY or --prompt WORDS")
+    written = segment(image, words, settings, out, allow_random, adapter)
+    segmentation = written.segmentation
+    for warning in segmentation.warnings:
+        terminal.note(f"warning: {warning}")
     if segmentation.text is not None:
         terminal.say(f"answer: {segmentation.text}")
     if not segmentation.has_seg:
         terminal.note("warning: the answer has no [SEG], so the mask is empty")
     elif segmentation.covered == 0:
         terminal.note("warning: nothing was found: the mask is empty")
-    terminal.say(f"mask: {segmentation.mask} ({segmentation.covered:.1%} of the image)")
-    terminal.say(f"overlay: {segmentation.overlay}")
+    terminal.say(f"mask: {written.mask} ({segmentation.covered:.1%} of the image)")
+    for path, mask_HW in zip(written.separate, segmentation.masks, strict=False):
+        terminal.say(f"mask of one [SEG]: {path} ({mask_HW.mean():.1%} of the image)")
+    terminal.say(f"overlay: {written.overlay}")
 
 
 @app.command("list")

@@ -154,7 +154,10 @@ def _config_of(given: Mapping[str, Any]) -> Any:
     for name in settings:
         if name not in known:
             raise unknown(f"setting of {adapter!r}", name, known)
-    return registry.make_case(adapter, settings)
+    config = registry.make_case(adapter, settings)
+    if hasattr(config, "check_for_run"):
+        config.check_for_run()
+    return config
 
 
 def _gpu(suite: Suite, cases: list[ResolvedCase]) -> str | None:

@@ -103,6 +103,8 @@ class Prediction:
         nonfinite: which numbers of the model were NaN or infinite, such as "the mask's logits";
             None if all were finite. The query then counts as failed, with IoU 0: otherwise an empty
             mask that comes of NaN would be right wherever the target is empty.
+        masks_MHW: bool [M, H, W], a mask for each [SEG] of the answer, in order; None where the
+            adapter was not told to keep them apart. No score counts them.
     """
 
     mask_HW: np.ndarray
@@ -113,6 +115,7 @@ class Prediction:
     answer_tokens: int | None = None
     kv_cache_bytes: int | None = None
     nonfinite: str | None = None
+    masks_MHW: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,16 @@ def _quantization(case: LisaConfig) -> dict[str, Any]:
 
 
 def _answer(case: LisaConfig) -> dict[str, Any]:
+    # The prompt that the modified LISA's document describes is worded in one way only.
+    prompt = None if case.conditioning == "described" else case.prompt
     if case.answer == "forced":
-        return {"max_new_tokens": None, "kv_cache": None, "scripted": None}
-    return {"kv_cache": "on" if case.caches else "off", "scripted": case.weights == RANDOM}
+        one_seg = {"max_new_tokens": None, "masks": None, "kv_cache": None, "scripted": None}
+        return {"prompt": prompt, **one_seg}
+    return {
+        "prompt": prompt,
+        "kv_cache": "on" if case.caches else "off",
+        "scripted": case.weights == RANDOM,
+    }
 
 
 def _execution(case: LisaConfig) -> dict[str, Any]:

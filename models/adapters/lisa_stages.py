@@ -14,7 +14,7 @@ Axes in names: B samples, N image tokens, C channels, M masks (one per [SEG] of 
 w the mask decoder's grids, H and W the pixels of an image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
@@ -51,7 +51,7 @@ from ..lisa.generation import (
 from ..lisa.network import LisaModel, Prompt, split_at_image
 from ..lisa.parts import DTYPES, parameters
 from ..lisa.preprocessing import Preprocessor, collated, refuse_narrow
-from ..lisa.prompts import chat, request
+from ..lisa.prompts import AS_TYPED, chat, request
 from ..lisa.quantize import weight_bytes
 from ..lisa.resampling import logits_at_size
 from ..lisa.weights_format import RANDOM
@@ -166,6 +166,7 @@ class Lisa:
             end_id=self.tokenizer.end_id,
             cached=self.case.caches,
             script_T=script_T,
+            first_mask_only=self.case.masks == "first",
         )
 
     @torch.inference_mode()
@@ -221,7 +222,10 @@ class Lisa:
             ids, _ = forced_ids(self.case, self.tokenizer, sample.query, sample.is_sentence)
             answer_limit = 0
         else:
-            text = chat(self.case.template, request(sample.query, sample.is_sentence))
+            words = sample.query
+            if self.case.prompt != AS_TYPED:
+                words = request(sample.query, sample.is_sentence)
+            text = chat(self.case.template, words)
             ids = self.tokenizer.encode(text)
             answer_limit = self._generation.max_new_tokens
         self._refuse_overlong(sample, self._length(ids), answer_limit)
@@ -313,15 +317,21 @@ class Lisa:
 
     @torch.inference_mode()
     def postprocess(self, inputs: Inputs, answers: Answers, decoded: Decoded) -> list[Prediction]:
-        """Return one prediction per sample: the union of its masks.
+        """Return one prediction per sample: the union of its masks, and if asked for, each mask.
 
         A mask is where its logits, at the image's own size, are above 0.
         """
         with self.probe.region("postprocess.resize"):
             logits_by_sample = decoded.logits_Mhw.split(answers.seg_counts)
             masks_HW = []
+            separate_MHW = []  # of each sample; stays empty unless they are asked for
             for logits_Mhw, size_HW in zip(logits_by_sample, inputs.sizes_HW, strict=True):
-                masks_HW.append(self._union_of_masks(logits_Mhw, size_HW))
+                if self.case.masks == "separate":
+                    masks_MHW = self._separate_masks(logits_Mhw, size_HW)
+                    separate_MHW.append(masks_MHW)
+                    masks_HW.append(masks_MHW.any(0))
+                else:
+                    masks_HW.append(self._union_of_masks(logits_Mhw, size_HW))
         with self.probe.region("postprocess.copy"):
             # All at once: on CUDA, the host waits for the GPU.
             iou_M = decoded.iou_M1[:, 0].float()  # NumPy has no bf16
@@ -330,25 +340,44 @@ class Lisa:
             chosen_B = answers.summed_logits_B
             if chosen_B is None:  # the answers were given: no logit chose their tokens
                 chosen_B = peak_M.new_zeros(len(masks_HW))
-            *masks_on_host, ious, peaks, chosen = to_host([*masks_HW, iou_M, peak_M, chosen_B])
+            ious, peaks, chosen, *masks_on_host = to_host(
+                [iou_M, peak_M, chosen_B, *masks_HW, *separate_MHW]
+            )
+            separate_on_host = masks_on_host[len(masks_HW) :]
             predictions = []
             first = 0
-            for i, mask_HW in enumerate(masks_on_host):
+            for i, mask_HW in enumerate(masks_on_host[: len(masks_HW)]):
                 of_sample = slice(first, first + answers.seg_counts[i])
                 first = of_sample.stop
                 prediction = self._prediction(mask_HW, ious[of_sample].tolist(), answers, i)
                 nonfinite = _nonfinite(chosen[i], peaks[of_sample])
-                predictions.append(replace(prediction, nonfinite=nonfinite))
+                masks_MHW = separate_on_host[i] if separate_on_host else None
+                predictions.append(replace(prediction, nonfinite=nonfinite, masks_MHW=masks_MHW))
             return predictions
 
     def _union_of_masks(self, logits_Mhw: Tensor, size_HW: tuple[int, int]) -> Tensor:
+        union_HW = torch.zeros(size_HW, dtype=torch.bool, device=logits_Mhw.device)
+        for mask_HW in self._masks(logits_Mhw, size_HW):
+            union_HW |= mask_HW
+        return union_HW
+
+    def _separate_masks(self, logits_Mhw: Tensor, size_HW: tuple[int, int]) -> Tensor:
+        masks_MHW = torch.zeros(
+            (len(logits_Mhw), *size_HW), dtype=torch.bool, device=logits_Mhw.device
+        )
+        for i, mask_HW in enumerate(self._masks(logits_Mhw, size_HW)):
+            masks_MHW[i] = mask_HW
+        return masks_MHW
+
+    def _masks(self, logits_Mhw: Tensor, size_HW: tuple[int, int]) -> Iterator[Tensor]:
+        """Yield the masks of one sample, bool [H, W].
+
+        One at a time: logits at a large image's size take tens of MiB in float32.
+        """
         frame_px = self.model.preset.sam.image_px
-        mask_HW = torch.zeros(size_HW, dtype=torch.bool, device=logits_Mhw.device)
-        # One mask at a time: logits at a large image's size take tens of MiB in float32.
         for logits_hw in logits_Mhw:
             (logits_HW,) = logits_at_size(logits_hw[None], size_HW, frame_px)
-            mask_HW |= logits_HW > 0
-        return mask_HW
+            yield logits_HW > 0
 
     def _prediction(
         self, mask_HW: np.ndarray, ious: list[float], answers: Answers, i: int

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator
 from ...harness.environment import DEVICES, check_device
 from ...harness.errors import UsageError, unknown
 from .presets import PRESETS, SAM_SIZES, TINY_SAMS, Preset
-from .prompts import TEMPLATES
+from .prompts import AS_TYPED, TEMPLATES, VALIDATION
 
 if TYPE_CHECKING:
     from .weights_format import Saved, WeightsFolder
@@ -68,6 +68,12 @@ class LisaConfig:
             ``eager`` elsewhere; see `for_run`.
         answer: ``forced`` gives the model its answer, as the original's validation does;
             ``generated`` lets it write one.
+        prompt: ``validation`` words a query as the original's validation does: a noun phrase is put
+            into a question, and a request for a mask follows. ``as_typed`` sends the words alone,
+            as ``chat.py`` does, and takes answer=generated unless an answer is given.
+        masks: what is made of an answer with several [SEG]: the ``union`` of their masks, or the
+            ``first`` alone, which ``chat.py`` saves; ``separate``, for segment alone, keeps each
+            beside their union.
         max_new_tokens: the most tokens of a generated answer.
         kv_cache: whether a generated answer uses a KV cache.
         reuse: whether queries about one image share its encoding.
@@ -110,6 +116,8 @@ class LisaConfig:
         ),
         "execution": ("auto", "graphed", "eager", "compiled", "upstream"),
         "answer": ("forced", "generated"),
+        "prompt": (VALIDATION, AS_TYPED),
+        "masks": ("union", "first", "separate"),
         "kv_cache": ("on", "off"),
         "reuse": ("off", "on"),
         "conditioning": ("original", "described"),
@@ -145,6 +153,8 @@ class LisaConfig:
     quantized: str = "llm"
     execution: str = "auto"
     answer: str = "forced"
+    prompt: str = VALIDATION
+    masks: str = "union"
     max_new_tokens: int = 512
     kv_cache: Switch = "on"
     reuse: Switch = "off"
@@ -295,7 +305,10 @@ class LisaConfig:
 
     @classmethod
     def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return settings together with what they imply: what their weights say of themselves.
+        """Return settings together with what they imply.
+
+        That is what their weights say of themselves; and an answer that is generated, where words
+        are sent as they are typed.
 
         A preset or vision that is unknown is left as it is: making the `LisaConfig` then refuses
         it.
@@ -309,7 +322,23 @@ class LisaConfig:
         for setting in ("preset", "vision"):
             if given.get(setting, getattr(cls, setting)) not in cls.KNOWN[setting]:
                 return given
-        return stated_settings.filled(given)
+        settings = stated_settings.filled(given)
+        # A described model reads a state of the query, and generates nothing.
+        if given.get("prompt") == AS_TYPED and settings.get("conditioning") != "described":
+            return {"answer": "generated", **settings}
+        return settings
+
+    def check_for_run(self) -> None:
+        """Check that a run can score the answers, each of which is one mask.
+
+        Raises:
+            UsageError: they are several masks.
+        """
+        if self.masks == "separate":
+            raise UsageError(
+                "masks=separate is for `segment`: a run scores one mask of an answer, "
+                "set masks to union or first"
+            )
 
     def check_weights(self) -> None:
         """Check by their ``config.json`` that the weights can be used with these settings.

@@ -31,7 +31,7 @@ class Answers:
     Attributes:
         seg_embedding_MC: prompts for the mask decoder, query after query; None where no answer has
             a ``[SEG]``.
-        seg_counts: how many ``[SEG]`` each answer has.
+        seg_counts: how many masks each answer has: one for each of its ``[SEG]``, or for the first.
         prompt_tokens: length of each prompt, image tokens included.
         ids: the tokens of each answer; None where the answers were given.
         kv_cache_bytes: of the keys and values of the whole batch, at the end.
@@ -60,6 +60,7 @@ class Generation:
             same; None takes the likeliest.
         refresh_image_tokens: returns the image tokens [B, N, C], computed again; it is called
             before every token but the first, as in the original. None keeps them.
+        first_mask_only: of several ``[SEG]`` in an answer, only the first makes a mask.
     """
 
     max_new_tokens: int
@@ -68,6 +69,7 @@ class Generation:
     cached: bool = True
     script_T: Tensor | None = None
     refresh_image_tokens: Callable[[], Tensor] | None = None
+    first_mask_only: bool = False
 
 
 def teacher_force(
@@ -223,7 +225,7 @@ class _Answer:
 
     Attributes:
         ids: its tokens so far.
-        seg_states: the state [C] that predicted each ``[SEG]``.
+        seg_states: the state [C] that predicted each ``[SEG]`` that makes a mask.
         ended: whether it has its ``</s>``.
     """
 
@@ -240,7 +242,8 @@ class _Answer:
         if self.ended:
             return
         self.ids.append(token)
-        if token == self.settings.seg_id:
+        is_left_out = self.settings.first_mask_only and bool(self.seg_states)
+        if token == self.settings.seg_id and not is_left_out:
             self.seg_states.append(state_C.clone())
         self.ended = token == self.settings.end_id
 

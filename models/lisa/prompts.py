@@ -4,8 +4,9 @@ There are three kinds of prompt:
 
 - `teacher_forced`, as in the original's validation: the query stands in a fixed request, and the
   answer is given;
-- `chat`, as in the original's ``chat.py``: it ends where the model has to answer;
-- `described`, as the modified LISA's document has it: the query itself ends in ``[SEG]``.
+- `chat`, as in the original's ``chat.py``: the user's words as they were typed; it ends where the
+  model has to answer;
+- `described_prompt`, as the modified LISA's document has it: the query itself ends in ``[SEG]``.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ IMAGE_START = "<im_start>"
 IMAGE_END = "<im_end>"
 SEG = "[SEG]"
 END = "</s>"
+# Values of the setting `prompt`: how a query becomes what the user says.
+VALIDATION = "validation"
+AS_TYPED = "as_typed"
 # Tokens that a LLaVA lacks, in the order in which each model adds them. The modified LISA's
 # document spells its own <SEG>; only the id reaches the model, so both are spelled [SEG] here.
 ADDED = (SEG, IMAGE_START, IMAGE_END)
@@ -76,6 +80,15 @@ def teacher_forced(template: str, query: str, is_sentence: bool) -> str:
     """
     # In validation a space follows the line break after the image; in chat.py there is none.
     prompt = chat(template, f" {request(query, is_sentence)}")
+    return answered(template, prompt)
+
+
+def answered(template: str, prompt: str) -> str:
+    """Return a prompt of `chat` together with the answer ``[SEG].``.
+
+    Raises:
+        UsageError: there is no such template.
+    """
     return f"{prompt} {SEG}.{_template(template).after}"
 
 

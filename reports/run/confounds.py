@@ -25,6 +25,7 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "vocabulary": ("preset", "weights", "conditioning"),
     "weights_hash": ("weights", "vision"),  # of packaged weights, each variant has its own
     "tokenizer": ("weights",),
+    "answer": ("prompt",),  # words as they are typed are answered, unless an answer is given
     "scripted": ("weights", "answer"),
     "quantized": ("vision",),  # a part that a variant lacks is passed over
     "quantized_compute": ("precision", "quantization", "quantized"),

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,9 +15,9 @@ from PIL import Image
 
 from lisabench.benchmarks import segment as module
 from lisabench.benchmarks.segment import segment
-from lisabench.harness.contract import Prediction, Sample
+from lisabench.harness.contract import Prediction, Probe, Sample
 from lisabench.harness.errors import DataError, LisabenchError, RunFailed, UsageError
-from lisabench.models import registry
+from lisabench.models.adapters import lisa as lisa_adapter
 from lisabench.models.adapters import lisa_stages
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa import packaged
@@ -25,7 +26,8 @@ from lisabench.models.lisa.tokenizer import Tokens
 
 pytestmark = pytest.mark.no_clock
 
-CASE = LisaConfig(device="cpu")
+ON_CPU = {"device": "cpu"}
+FIVE_TOKENS = {"device": "cpu", "answer": "generated", "max_new_tokens": 5}
 
 
 @pytest.fixture
@@ -53,13 +55,18 @@ def outline_of(mask_HW: np.ndarray) -> np.ndarray:
 def test_the_mask_and_an_overlay_are_written_at_the_images_size(
     picture: Path, tmp_path: Path
 ) -> None:
-    found = segment(picture, "Where is it?", CASE, tmp_path / "new" / "mask.png", allow_random=True)
+    written = segment(
+        picture, "Where is it?", ON_CPU, tmp_path / "new" / "mask.png", allow_random=True
+    )
+    found = written.segmentation
     expected = predict(lisa(), noise("Where is it?"))[0]
-    assert (found.mask, found.overlay) == (
+    assert (written.mask, written.overlay) == (
         tmp_path / "new" / "mask.png",
         tmp_path / "new" / "mask-overlay.png",
     )
-    mask, overlay, image = read(found.mask), read(found.overlay), noise().image
+    assert written.separate == ()
+    mask, overlay, image = read(written.mask), read(written.overlay), noise().image
+    np.testing.assert_array_equal(found.mask, expected.mask_HW)
     np.testing.assert_array_equal(mask, expected.mask_HW * np.uint8(255))
     inside = expected.mask_HW
     assert 0 < inside.mean() < 1 and found.covered == pytest.approx(inside.mean(), rel=1e-6, abs=0)
@@ -76,40 +83,38 @@ def test_the_mask_and_an_overlay_are_written_at_the_images_size(
 
 
 def test_a_generated_answer_is_told(picture: Path, tmp_path: Path) -> None:
-    case = LisaConfig(device="cpu", answer="generated", max_new_tokens=5)
-    found = segment(picture, "the red circle", case, tmp_path / "mask.png", allow_random=True)
+    written = segment(
+        picture, "the red circle", FIVE_TOKENS, tmp_path / "mask.png", allow_random=True
+    )
+    found = written.segmentation
     assert found.text.replace(" ", "") == ",,[SEG]." and found.answer_tokens == 5
 
 
 @pytest.mark.parametrize(
-    ("case", "weight", "what"),
+    ("settings", "weight", "what"),
     [
-        (CASE, "llm.model.norm.weight", "the logits of the mask"),
-        (CASE, "mask_decoder.iou_prediction_head.proj_out.weight", "the predicted IoU"),
-        (
-            LisaConfig(device="cpu", answer="generated", max_new_tokens=5),
-            "llm.model.norm.weight",
-            "the logits of the answer's tokens",
-        ),
+        (ON_CPU, "llm.model.norm.weight", "the logits of the mask"),
+        (ON_CPU, "mask_decoder.iou_prediction_head.proj_out.weight", "the predicted IoU"),
+        (FIVE_TOKENS, "llm.model.norm.weight", "the logits of the answer's tokens"),
     ],
 )
 def test_a_mask_made_of_nan_is_refused_and_not_written(
     picture: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    case: LisaConfig,
+    settings: dict[str, object],
     weight: str,
     what: str,
 ) -> None:
-    def build(*arguments: object) -> Lisa:
-        adapter = original_build(*arguments)
+    def build(case: LisaConfig, probe: Probe) -> Lisa:
+        adapter = original_build(case, probe)
         adapter.model.get_parameter(weight).data.view(-1)[3] = float("nan")
         return adapter
 
-    original_build = registry.find("lisa")
-    monkeypatch.setattr(registry, "find", lambda _: build)
+    original_build = lisa_adapter.build
+    monkeypatch.setattr(lisa_adapter, "build", build)
     with pytest.raises(RunFailed, match=f"picture.png: not finite .NaN or infinity.: {what}; "):
-        segment(picture, "the red circle", case, tmp_path / "mask.png", allow_random=True)
+        segment(picture, "the red circle", settings, tmp_path / "mask.png", allow_random=True)
     assert list(tmp_path.iterdir()) == [picture]
 
 
@@ -130,7 +135,7 @@ def test_neither_mask_nor_overlay_is_written_over_the_image(
     picture.rename(tmp_path / image)
     before = (tmp_path / image).read_bytes()
     with pytest.raises(UsageError, match="is the image itself, and would be overwritten"):
-        segment(tmp_path / image, "a", CASE, tmp_path / out, allow_random=True)
+        segment(tmp_path / image, "a", ON_CPU, tmp_path / out, allow_random=True)
     assert (tmp_path / image).read_bytes() == before
 
 
@@ -179,23 +184,32 @@ def test_an_image_that_lies_on_its_side_is_turned_upright(tmp_path: Path) -> Non
     path, exif = tmp_path / "turned.jpg", Image.Exif()
     exif[0x0112] = 6  # the top of the scene is at the right of the stored pixels
     Image.fromarray(noise(size_HW=(40, 70)).image).save(path, exif=exif)
-    found = segment(path, "the red circle", CASE, tmp_path / "mask.png", allow_random=True)
-    assert read(found.mask).shape == (70, 40)
+    written = segment(path, "the red circle", ON_CPU, tmp_path / "mask.png", allow_random=True)
+    assert read(written.mask).shape == (70, 40)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
 def test_any_kind_of_image_is_taken(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "bild ü.png"
     Image.fromarray(noise(size_HW=(30, 40)).image).convert(mode).save(path)
-    found = segment(path, "the red circle", CASE, tmp_path / "mäsk.png", allow_random=True)
-    assert read(found.mask).shape == (30, 40) and read(found.overlay).shape == (30, 40, 3)
+    written = segment(path, "the red circle", ON_CPU, tmp_path / "mäsk.png", allow_random=True)
+    assert read(written.mask).shape == (30, 40) and read(written.overlay).shape == (30, 40, 3)
+
+
+def built_none(case: LisaConfig, probe: Probe) -> Lisa:
+    pytest.fail(f"a model was built: {case}, {probe}")
 
 
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
         ({"query": "  "}, UsageError, r"the query is empty; say what to segment"),
-        ({"allow_random": False}, UsageError, r"weights=random segments noise; name a checkpoint"),
+        (
+            {"allow_random": False, "settings": {"weights": "random"}},
+            UsageError,
+            r"weights=random segments noise; name a checkpoint",
+        ),
+        ({"settings": {"weight": 1}}, UsageError, r"unknown setting of 'lisa' 'weight'"),
         (
             {"image": "none.jpg"},
             DataError,
@@ -230,11 +244,11 @@ def test_what_cannot_be_is_refused_in_one_line_before_a_model_is_built(
     (tmp_path / "empty.jpg").touch()
     os.mkfifo(tmp_path / "pipe.jpg")
     Image.new("RGB", (5000, 1)).save(tmp_path / "narrow.png")
-    monkeypatch.setattr(registry, "find", lambda _: pytest.fail("a model was built"))
+    monkeypatch.setattr(lisa_adapter, "build", built_none)
     given = {
         "image": picture,
         "query": "a",
-        "case": CASE,
+        "settings": ON_CPU,
         "out": "mask.png",
         "allow_random": True,
         **changes,
@@ -248,14 +262,14 @@ def test_what_cannot_be_is_refused_in_one_line_before_a_model_is_built(
 def test_a_file_that_cannot_be_written_is_one_line(picture: Path, tmp_path: Path) -> None:
     (tmp_path / "mask.png").mkdir()
     with pytest.raises(UsageError, match=r"mask\.png: cannot be written \(Is a directory\)"):
-        segment(picture, "the red circle", CASE, tmp_path / "mask.png", allow_random=True)
+        segment(picture, "the red circle", ON_CPU, tmp_path / "mask.png", allow_random=True)
 
 
 def test_a_noun_phrase_is_put_as_validation_puts_one_and_a_sentence_as_it_stands(
     picture: Path,
 ) -> None:
     said = {
-        query: module._sample(picture, query).is_sentence
+        query: module.sample_of(picture, query).is_sentence
         for query in ("the red circle", "Segment it. ", "Where?")
     }
     assert said == {"the red circle": False, "Segment it. ": True, "Where?": True}
@@ -264,6 +278,7 @@ def test_a_noun_phrase_is_put_as_validation_puts_one_and_a_sentence_as_it_stands
 def test_where_no_weights_are_named_the_packaged_ones_are_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder = str(packaged.folders()["sam"])
     monkeypatch.setattr(packaged, "FAMILY", tmp_path)
     with pytest.raises(
         UsageError,
@@ -271,7 +286,8 @@ def test_where_no_weights_are_named_the_packaged_ones_are_asked(
     ):
         module.case_of({"vision": "clip"})
     assert module.case_of({}, allow_random=True).weights == "random"
-    assert module.case_of({"weights": "somewhere"}).weights == "somewhere"
+    named = module.case_of({"weights": folder})
+    assert (named.weights, named.vision) == (folder, "sam")
     assert module.case_of({"preset": "lisa-7b"}).weights == "random", (
         "which is refused with a line that says what to do"
     )
@@ -308,20 +324,17 @@ def test_the_settings_of_another_adapter_are_checked(
 def test_the_weights_that_ship_are_asked_without_leave_and_without_a_warning(
     picture: Path, tmp_path: Path, vision: str
 ) -> None:
-    found = segment(
-        picture,
-        "the red circle",
-        module.case_of({"vision": vision, "device": "cpu"}),
-        tmp_path / "m.png",
+    written = segment(
+        picture, "the red circle", {"vision": vision, "device": "cpu"}, tmp_path / "m.png"
     )
-    assert (
-        found.has_seg and found.warnings == () and read(found.mask).shape == noise().image.shape[:2]
-    )
+    found = written.segmentation
+    assert found.has_seg and found.warnings == ()
+    assert read(written.mask).shape == noise().image.shape[:2]
 
 
 def test_images_are_read_as_data_sets_read_them(picture: Path) -> None:
     np.testing.assert_array_equal(
-        module._sample(picture, "a").image, cv2.imread(str(picture))[..., ::-1]
+        module.sample_of(picture, "a").image, cv2.imread(str(picture))[..., ::-1]
     )
 
 
@@ -336,3 +349,108 @@ def test_a_symbolic_link_is_replaced_and_what_it_leads_to_stays(
     assert done.returncode == 0, done.stderr
     assert Path("precious").read_text() == "somebody's"
     assert not Path(link).is_symlink() and Path(link).read_bytes().startswith(b"\x89PNG")
+
+
+# What weights say of themselves
+
+
+def test_weights_alone_are_enough_and_the_mask_is_named_after_the_image(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    weights = packaged.folders()["clip"]  # of a finer grid than the default
+    for _ in range(2):
+        done = lisabench("segment", picture, "the red circle", "--set", f"weights={weights}")
+        assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("mask: picture-mask-2.png (")
+    written = {path.name for path in Path().iterdir()}
+    assert written == {
+        "picture-mask.png",
+        "picture-mask-overlay.png",
+        "picture-mask-2.png",
+        "picture-mask-2-overlay.png",
+    }
+    segment(picture, "the red circle", {"vision": "clip"}, Path("packaged.png"))
+    np.testing.assert_array_equal(read(Path("picture-mask.png")), read(Path("packaged.png")))
+
+
+def test_a_use_for_which_weights_were_not_trained_is_warned_of(
+    picture: Path, tmp_path: Path
+) -> None:
+    words = ("segment", picture, "the red circle", "--out", tmp_path / "mask.png")
+    done = lisabench(*words, "--set", "template=llava_llama_2")
+    assert done.returncode == 0
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith("warning: these weights (trained on ")
+    assert warning.endswith("trained with template=llava_v1 and are used with llava_llama_2")
+    refused = lisabench(*words, "--set", "weights=packaged", "--set", "bridge=upsampling")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+
+
+# The prompt as typed, and several [SEG]
+
+
+def test_a_prompt_is_sent_as_typed_and_answered_in_words(picture: Path, tmp_path: Path) -> None:
+    words = (picture, "--out", tmp_path / "mask.png", "--set", "max_new_tokens=3")
+    done = lisabench("segment", "--prompt", " Explain the red circle", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("answer: ")
+    forced = lisabench("segment", "--prompt", "the circle", *words, "--set", "answer=forced")
+    assert forced.returncode == 0 and "answer: " not in forced.stdout
+
+
+@pytest.mark.parametrize("words", [(), ("the circle", "--prompt", "the circle")])
+def test_either_a_query_or_a_prompt_is_given(picture: Path, words: tuple[str, ...]) -> None:
+    refused = lisabench("segment", picture, *words)
+    assert refused.returncode == 2
+    assert "give either a QUERY or --prompt WORDS" in refused.stderr
+
+
+TWO = [40, "[SEG]", 50, "[SEG]", "</s>"]
+
+
+def answering(*words: int | str) -> Callable[[Tokens, int], list[int]]:
+    """Return what makes these tokens the answer of random weights."""
+
+    def script(tokens: Tokens, length: int) -> list[int]:
+        special = {"[SEG]": tokens.seg_id, "</s>": tokens.end_id}
+        return [special.get(word, word) for word in words][:length]
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("masks", "files"),
+    [
+        ("union", {"m.png"}),
+        ("first", {"m.png"}),
+        ("separate", {"m.png", "m-1.png", "m-2.png"}),
+    ],
+)
+def test_a_mask_is_written_for_each_seg_if_they_are_to_be_separate(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masks: str, files: set[str]
+) -> None:
+    monkeypatch.setattr(lisa_stages, "scripted_answer", answering(*TWO))
+    out = tmp_path / "out" / "m.png"
+    words = ("the red circle", "--allow-random", "--out", out, "--set", f"masks={masks}")
+    settings = [word for name in FIVE_TOKENS for word in ("--set", f"{name}={FIVE_TOKENS[name]}")]
+    done = lisabench("segment", picture, *words, *settings)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.parent.iterdir()} == files | {"m-overlay.png"}
+    assert done.stdout.count("mask of one [SEG]: ") == len(files) - 1
+    if masks == "separate":
+        union = read(out.with_name("m-1.png")) | read(out.with_name("m-2.png"))
+        np.testing.assert_array_equal(read(out), union)
+
+
+def test_no_separate_mask_is_written_over_the_image(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lisa_stages, "scripted_answer", answering(*TWO))
+    image = picture.rename(tmp_path / "m-2.png")
+    before = image.read_bytes()
+    settings = {**FIVE_TOKENS, "masks": "separate"}
+    with pytest.raises(UsageError, match=r"m-2\.png is the image itself"):
+        segment(image, "a", settings, tmp_path / "m.png", allow_random=True)
+    assert image.read_bytes() == before and list(tmp_path.iterdir()) == [image]

@@ -38,6 +38,8 @@ from lisabench.datasets.layouts import known
 from lisabench.harness.errors import UsageError
 from lisabench.harness.probe import NullProbe
 from lisabench.models import registry
+from lisabench.models.lisa import packaged, weights_format
+from lisabench.models.lisa.presets import PRESETS
 
 pytestmark = pytest.mark.no_clock
 
@@ -99,6 +101,12 @@ def example_folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "stand_in.py").write_text(stand_in.text)
     (tmp_path / "my_model.py").write_text(adapter_block("python", "def build(").text)
     (tmp_path / "bright.yaml").write_text(adapter_block("yaml", "my_model.py").text)
+    (tmp_path / "lisa-7b").mkdir()  # data.md converts it
+    packaged_weights = weights_format.read(packaged.located("tiny", "dual"))
+    weights_format.write(
+        tmp_path / "lisa-7b",
+        dataclasses.replace(packaged_weights, preset="lisa-7b", sizes=PRESETS["lisa-7b"]),
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -204,12 +212,14 @@ def test_the_example_of_an_adapter_answers_with_the_pixels_that_it_promises():
 
 
 def test_no_other_program_is_left_out():
-    """`tests/reports/test_load.py` and `tests/reports/export/test_coco.py` run those of records."""
+    """`tests/reports/test_load.py` and `tests/reports/export/test_coco.py` run those of records,
+    `tests/benchmarks/test_segmenter.py` that of one image."""
     others = [block.text for block in blocks_in("python") if "def build(" not in block.text]
-    assert len(others) == 3
+    assert len(others) == 4
     assert "lisabench.run(" in others[0]
     assert "lisabench.load(" in others[1]
     assert "lisabench.masks(" in others[2]
+    assert "lisabench.Segmenter(" in others[3]
 
 
 def test_the_example_of_a_run_from_python_asks_for_what_the_suite_has(monkeypatch):

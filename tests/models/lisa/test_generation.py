@@ -11,6 +11,7 @@ from lisas import Regions, decoded, lisa, noise, predict
 from places import ROOT
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel
 
+from lisabench.benchmarks import suite_file
 from lisabench.harness.contract import FURTHER_TOKEN, ONCE_AN_ANSWER
 from lisabench.harness.errors import UsageError
 from lisabench.models.adapters.lisa_stages import Lisa
@@ -131,6 +132,52 @@ def test_several_masks_of_one_answer_are_united_and_told(cached: Lisa) -> None:
     assert (one_HW & ~other_HW).any() and (other_HW & ~one_HW).any()
     np.testing.assert_array_equal(found.mask_HW, one_HW | other_HW)
     np.testing.assert_allclose(found.predicted_iou, masks.iou_M1.mean(), **CLOSE)
+
+
+@pytest.mark.parametrize("execution", ["eager", "graphed"])
+def test_several_masks_of_one_answer_are_united_the_first_of_them_or_kept_apart(
+    execution: str,
+) -> None:
+    found = {}
+    for masks in ("union", "first", "separate"):
+        adapter = lisa(answer="generated", max_new_tokens=8, masks=masks, execution=execution)
+        seg, stop = adapter.tokenizer.seg_id, adapter.tokenizer.end_id
+        says(adapter, 40, 50, seg, 70, seg, stop)
+        # A batch, so that each query must get its own masks.
+        found[masks] = predict(adapter, *QUERIES)
+        assert adapter.settings["masks"] == masks
+    for union, first, separate in zip(*found.values(), strict=True):
+        assert union.text == first.text == separate.text and first.text.count("[SEG]") == 2
+        assert union.masks_MHW is None and first.masks_MHW is None
+        one_HW, other_HW = separate.masks_MHW
+        assert separate.masks_MHW.dtype == np.bool_ and (one_HW != other_HW).any()
+        np.testing.assert_array_equal(first.mask_HW, one_HW)
+        np.testing.assert_array_equal(union.mask_HW, one_HW | other_HW)
+        np.testing.assert_array_equal(separate.mask_HW, union.mask_HW)
+        assert separate.predicted_iou == pytest.approx(union.predicted_iou, rel=1e-6, abs=0)
+        assert first.predicted_iou != union.predicted_iou
+
+
+@pytest.mark.parametrize("masks", ["first", "separate"])
+def test_an_answer_without_seg_has_no_masks_of_any_kind(masks: str) -> None:
+    adapter = lisa(answer="generated", max_new_tokens=4, masks=masks)
+    says(adapter, 40, adapter.tokenizer.end_id)
+    (found,) = predict(adapter, QUERIES[0])
+    assert not found.has_seg and not found.mask_HW.any()
+    assert masks == "first" or found.masks_MHW.shape == (0, 60, 90)
+
+
+def test_a_run_takes_one_mask_of_an_answer() -> None:
+    content = {
+        "name": "one",
+        "title": "T",
+        "reference": "a",
+        "cases": {"a": {"adapter": "lisa", "answer": "generated", "masks": "separate"}},
+    }
+    with pytest.raises(UsageError, match=r"masks=separate is for `segment`.*union or first"):
+        suite_file.validate(content)
+    content["cases"]["a"]["masks"] = "first"
+    assert suite_file.validate(content).models[0].config.masks == "first"
 
 
 def test_an_answer_without_seg_has_no_mask_and_the_decoder_rests() -> None:
@@ -289,10 +336,16 @@ def test_what_does_not_fit_the_context_is_refused_in_one_line() -> None:
 
 
 def test_settings_of_answers_are_resolved() -> None:
-    names = ("answer", "max_new_tokens", "kv_cache", "scripted", "head")
+    names = ("answer", "prompt", "max_new_tokens", "masks", "kv_cache", "scripted", "head")
     given, made = (
         lisa().settings,
         lisa(answer="generated", max_new_tokens=9, kv_cache="off").settings,
     )
-    assert [given[name] for name in names] == ["forced", None, None, None, None]
-    assert [made[name] for name in names] == ["generated", 9, "off", True, "last position"]
+    assert [given[name] for name in names] == [
+        *("forced", "validation", None, None, None, None, None),
+    ]
+    assert [made[name] for name in names] == [
+        *("generated", "validation", 9, "union", "off", True, "last position"),
+    ]
+    described = lisa(conditioning="described", seg_head="seg_token_to_sam").settings
+    assert described["prompt"] is None, "it is worded in one way only"
