@@ -15,8 +15,6 @@ comparison, and no network.
 
 import argparse
 import json
-import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -245,34 +243,31 @@ def run(*words: object, accepted: Sequence[int] = (0,)) -> Finished:
     print("$ lisabench", *map(str, words), flush=True)
     started_s = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    peaks = {"RssAnon": 0, "RssFile": 0}
+    peaks = {"VmHWM": 0, "RssAnon": 0, "RssFile": 0}
     sampler = threading.Thread(target=_sample, args=(process.pid, peaks), daemon=True)
     sampler.start()
     assert process.stdout is not None
     output = process.stdout.read()
-    # The kernel's own peak of this one process; those of `getrusage` are of all children so far.
-    _, status, usage = os.wait4(process.pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    process.returncode = code
+    code = process.wait()
     seconds = time.monotonic() - started_s
     print(output, flush=True)
     if code not in accepted:
         raise SystemExit(f"lisabench {words[0]} ended with {code}")
     return Finished(
         seconds=round(seconds, 1),
-        peak_bytes=_peak_bytes(usage),
+        peak_bytes=peaks["VmHWM"],
         peak_anonymous_bytes=peaks["RssAnon"],
         peak_file_bytes=peaks["RssFile"],
         output=output,
     )
 
 
-def _peak_bytes(usage: resource.struct_rusage) -> int:
-    return usage.ru_maxrss * 1024  # KiB on Linux; the same number as VmHWM in /proc
-
-
 def _sample(pid: int, peaks: dict[str, int]) -> None:
-    """Keep the largest values of a process in /proc until it has ended."""
+    """Keep the largest values of a process in /proc until it has ended.
+
+    VmHWM is the kernel's own peak, and begins anew with the command. That of `getrusage` begins
+    with the fork, whose pages are those of this process.
+    """
     status = Path(f"/proc/{pid}/status")
     while True:
         try:
