@@ -50,6 +50,7 @@ from .setup import (
     refuse_random_bridge,
     resolve_setup,
 )
+from .trackers import accelerator_settings, trackers_named
 from .trainer import Trainer
 from .weights import make_writer
 
@@ -156,7 +157,7 @@ def _check_lengths(setup: Setup, samples: Splits, device: str) -> None:
     for sample in train:
         reader.tokens(sample)
     for sample in val:
-        reader.tokens(sample, learns=False)
+        reader.tokens(sample)
 
 
 def _memory_before_build(card: str | None, device: str) -> MemoryBeforeBuild:
@@ -179,6 +180,7 @@ def _accelerator(setup: Setup, device: str) -> Accelerator:
         cpu=device == "cpu",
         mixed_precision=MIXED_PRECISION[setup.case.precision],
         kwargs_handlers=[data_parallel],
+        **accelerator_settings(trackers_named(setup.options.report_to), setup.folder),
     )
 
 
@@ -281,7 +283,7 @@ def _train(
     if "bridge" in lisa.new_parts:
         refuse_random_bridge(setup.options, setup.case, setup.recipe)
     write = make_writer(setup, lisa, _origin(setup), accelerator.is_main_process)
-    make_trainable(lisa.model, setup.case, setup.recipe.trains, lisa.tokenizer)
+    make_trainable(lisa.model, setup.case, setup.recipe.trains, lisa.tokenizer, setup.lora)
     if setup.options.gradient_checkpointing:
         # The reentrant kind computes no gradients if a layer's input needs none, as with frozen
         # embeddings.

@@ -5,9 +5,12 @@ the shares equal: process `rank` of `world` takes every `world`-th query from nu
 the records are gathered.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from math import isfinite
 
+import torch
 from accelerate.utils import gather_object
 
 from ...harness import measure
@@ -18,7 +21,24 @@ from ...harness.probe import TimingProbe
 from ...harness.records.query import ANSWERED
 from ...harness.records.training import EvaluationRecord
 from ...models.adapters.lisa_stages import Lisa
+from ...models.training.examples import Batch
+from ...models.training.learner import Learner
 from .sampler import SamplingPlan
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation of the validation split.
+
+    Attributes:
+        queries: one record per query.
+        loss: what is minimised, as the mean over the queries; None where it is not finite.
+        losses: each loss likewise, before it is weighted, by its name.
+    """
+
+    queries: list[EvaluationRecord]
+    loss: float | None
+    losses: dict[str, float]
 
 
 def evaluate(
@@ -65,3 +85,34 @@ def evaluate(
             )
         records.append(EvaluationRecord.from_json({**measured, "epoch": epoch, "step": step}))
     return records
+
+
+def validation_losses(
+    learner: Learner,
+    batches: Iterable[Batch],
+    queries: int,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> dict[str, float]:
+    """Return each loss of the validation split, as the mean over its queries.
+
+    ``loss`` is their weighted sum. A loss that is not finite is left out.
+
+    Args:
+        learner: of the model, in the mode for evaluation.
+        batches: this process's share of the split.
+        queries: number of queries of the whole split.
+        autocast: the context that the model is trained in.
+    """
+    sums: dict[str, float] = {}
+    with torch.inference_mode(), autocast():
+        for batch in batches:
+            losses = learner(batch)
+            losses["loss"] = learner.weighted(losses)
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(loss)
+    # A process without a query has no losses to add.
+    means: dict[str, float] = {}
+    for of_process in gather_object([sums]):
+        for name, value in of_process.items():
+            means[name] = means.get(name, 0.0) + value / queries
+    return {name: value for name, value in means.items() if isfinite(value)}

@@ -1,7 +1,7 @@
 """What a training writes beside its weights: records, and the files of the modified LISA's tool.
 
 run.json                        the manifest; written first, updated last
-training.jsonl                  one line per step, and one per epoch, each with its `kind`
+training.jsonl                  one line per step, per epoch, and per evaluation between epochs
 evaluations.jsonl               one line per query and epoch
 outputs/metrics_epoch_N.json    the scores of an epoch
 outputs/training_history.json   all epochs
@@ -20,12 +20,13 @@ from ...harness.records.journal import RUN, append, now, supersede, write_json
 from ...harness.records.training import (
     EVALUATIONS,
     TRAINING,
-    EvaluationRecord,
+    InterimEvaluation,
     TrainingEpoch,
     TrainingManifest,
     TrainingStep,
     read_course,
 )
+from .evaluation import Evaluated
 
 GIB = 2**30
 
@@ -65,7 +66,7 @@ class TrainingJournal:
         self,
         epoch: int,
         step: int,
-        evaluated: Sequence[EvaluationRecord],
+        evaluated: Evaluated,
         memory: Sequence[Reading],
     ) -> TrainingEpoch:
         """Append the end of an epoch, and return its record.
@@ -73,31 +74,33 @@ class TrainingJournal:
         Args:
             epoch: number of the epoch, from 1.
             step: how many steps were done by its end.
-            evaluated: the evaluation, one record per query.
+            evaluated: the evaluation at its end.
             memory: of each process, over the epoch's steps.
         """
-        counts, inference_ns, lines = [], [], []
-        for query in evaluated:
-            counts.append(query.counts)
+        inference_ns, lines = [], []
+        for query in evaluated.queries:
             inference_ns.append(query.latency_ns or 0)
             lines.append(query.as_json())
-        scores = metrics.scores(counts)
-        steps, epochs = read_course(self.lines)
-        best_so_far = max((_quality(done.scores) for done in epochs), default=-math.inf)
+        scores = _scores(evaluated)
+        course = read_course(self.lines)
+        best_so_far = max((_quality(done.scores) for done in course.epochs), default=-math.inf)
 
         # Evaluations and checkpoints take no part in these times: they are not in a step.
         losses, steps_s, training_ns = [], [], 0
-        for done in steps:
+        single_losses: dict[str, list[float]] = {}
+        for done in course.steps:
             training_ns += done.latency_ns
             if done.epoch == epoch:
                 losses.append(done.loss)
                 steps_s.append(done.latency_ns / 1e9)
+                for name, loss in done.losses.items():
+                    single_losses.setdefault(name, []).append(loss)
 
         record = TrainingEpoch(
             epoch=epoch,
             step=step,
             scores=scores,
-            queries=len(evaluated),
+            queries=len(evaluated.queries),
             avg_inference_time_s=fmean(inference_ns) / 1e9,
             train_loss=fmean(losses),
             step_s=median(steps_s),
@@ -105,12 +108,35 @@ class TrainingJournal:
             peak_bytes=_largest([reading.peak_bytes for reading in memory]),
             peak_reserved_bytes=_largest([reading.peak_reserved_bytes for reading in memory]),
             best=_quality(scores) > best_so_far,
+            train_losses={name: fmean(values) for name, values in single_losses.items()},
+            val_loss=evaluated.loss,
+            val_losses=evaluated.losses,
         )
         append(self.evaluations, lines)
         append(self.lines, [record.as_json()])
         write_json(self.history.with_name(f"metrics_epoch_{epoch}.json"), _for_users(record))
         self._write_history("running")
         return record
+
+    def add_interim(self, epoch: int, step: int, evaluated: Evaluated) -> InterimEvaluation:
+        """Append an evaluation between two epochs, and return its record."""
+        record = InterimEvaluation(
+            epoch=epoch,
+            step=step,
+            scores=_scores(evaluated),
+            queries=len(evaluated.queries),
+            val_loss=evaluated.loss,
+            val_losses=evaluated.losses,
+        )
+        append(self.lines, [record.as_json()])
+        return record
+
+    def epochs_without_improvement(self) -> int:
+        """Return how many epochs have ended since the best one."""
+        count = 0
+        for epoch in read_course(self.lines).epochs:
+            count = 0 if epoch.best else count + 1
+        return count
 
     def conclude(self, status: str) -> None:
         """Write how the training ended, into the manifest and the history."""
@@ -120,7 +146,7 @@ class TrainingJournal:
 
     def _write_history(self, status: str) -> None:
         best_epoch = None
-        _, epochs = read_course(self.lines)
+        epochs = read_course(self.lines).epochs
         for epoch in epochs:
             # Each epoch that is marked was better than all before it: the last one is the best.
             if epoch.best:
@@ -132,6 +158,10 @@ class TrainingJournal:
             "epochs": [_for_users(epoch) for epoch in epochs],
         }
         write_json(self.history, history)
+
+
+def _scores(evaluated: Evaluated) -> dict[str, float | None]:
+    return metrics.scores([query.counts for query in evaluated.queries])
 
 
 def _quality(scores: Mapping[str, float | None]) -> float:

@@ -154,6 +154,18 @@ class TrainingOptions:
         str,
         Option(help="What ignored pixels count as: background, as in the original, or left_out."),
     ] = "background"
+    lora_r: Annotated[int, Option("--lora_r", min=1, help="Rank of LoRA.")] = 8
+    lora_alpha: Annotated[float, Option("--lora_alpha", min=0.0, help="Alpha of LoRA.")] = 16.0
+    lora_dropout: Annotated[
+        float, Option("--lora_dropout", min=0.0, max=1.0, help="Dropout of LoRA.")
+    ] = 0.05
+    lora_target_modules: Annotated[
+        str,
+        Option(
+            "--lora_target_modules",
+            help="Layers that LoRA changes, such as q_proj,k_proj,v_proj,o_proj.",
+        ),
+    ] = "q_proj,v_proj"
     distill_steps: Annotated[
         int, Option("--distill_steps", min=1, help="Steps of distillation in the recipe distilled.")
     ] = 200
@@ -217,6 +229,14 @@ class TrainingOptions:
         int | None,
         Option("--warmup_steps", min=0, help="Default: 100, but at most a tenth of all steps."),
     ] = None
+    lr_scheduler_type: Annotated[
+        str,
+        Option(
+            "--lr_scheduler_type",
+            "--scheduler",
+            help="linear, cosine, constant, or another of transformers' schedules.",
+        ),
+    ] = "linear"
     optim: Annotated[str, Option(help="adamw, adamw_8bit or paged_adamw_8bit.")] = "adamw"
     gradient_checkpointing: Annotated[
         bool,
@@ -239,6 +259,28 @@ class TrainingOptions:
             "--checkpoint_dir", help="Folder of the checkpoints. Default: OUTPUT_DIR/checkpoints."
         ),
     ] = None
+    eval_steps: Annotated[
+        int | None,
+        Option(
+            "--eval_steps", min=1, help="Evaluate every so many steps, besides after each epoch."
+        ),
+    ] = None
+    early_stopping_patience: Annotated[
+        int | None,
+        Option(
+            "--early_stopping_patience",
+            min=1,
+            help="Stop after so many epochs without a better mIoU.",
+        ),
+    ] = None
+    logging_steps: Annotated[
+        int,
+        Option("--logging_steps", min=1, help="Report the mean of so many steps to trackers."),
+    ] = 1
+    report_to: Annotated[
+        str,
+        Option("--report_to", help="Trackers: tensorboard, wandb or trackio, or several: A,B."),
+    ] = "none"
     save_steps: Annotated[
         int | None,
         Option("--save_steps", min=1, help="Write a checkpoint every so many steps, too."),

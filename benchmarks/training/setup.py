@@ -28,6 +28,7 @@ from ...models.training.recipes import (
     PARTS,
     RECIPES,
     VARIANTS,
+    LoraSettings,
     LossWeights,
     Recipe,
 )
@@ -40,6 +41,17 @@ TRAIN_SCENES, VAL_SCENES = 1000, 200
 # What is taken if neither an option nor the recipe says otherwise.
 DEFAULTS = {"epochs": 3, "batch_size": 4, "weight_decay": 0.0}
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit")
+# Those of transformers' ``get_scheduler`` that need no further settings and no evaluation. Ours is
+# linear, see `schedule.py`.
+SCHEDULES = (
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "inverse_sqrt",
+    "constant",
+    "constant_with_warmup",
+)
 # Options that change neither what is learned nor what is measured; a training may be resumed with
 # others.
 NOT_OF_THE_CONFIGURATION = {
@@ -50,6 +62,10 @@ NOT_OF_THE_CONFIGURATION = {
     "save_strategy",
     "save_merged",
     "save_every",
+    "eval_steps",
+    "early_stopping_patience",
+    "logging_steps",
+    "report_to",
     "dataloader_num_workers",
     "gpu_memory",
 }
@@ -80,6 +96,19 @@ class Setup:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.options.checkpoint_dir or self.folder / "checkpoints"
+
+    @property
+    def lora(self) -> LoraSettings:
+        """How LoRA changes the language model, if the recipe trains it.
+
+        Raises:
+            UsageError: a layer is unknown.
+        """
+        options = self.options
+        targets = [target.strip() for target in options.lora_target_modules.split(",")]
+        return LoraSettings(
+            options.lora_r, options.lora_alpha, options.lora_dropout, tuple(filter(None, targets))
+        )
 
     @property
     def saves_whole_weights(self) -> bool:
@@ -179,7 +208,9 @@ def resolve_setup(given: Mapping[str, Any]) -> Setup:
     recipe = RECIPES[str(options.recipe)]
     case = _case(options, recipe, settings)
     _refuse_impossible(options, case, recipe)
-    return Setup(options, case, recipe, _losses(options, recipe))
+    setup = Setup(options, case, recipe, _losses(options, recipe))
+    _ = setup.lora  # refuses unknown layers
+    return setup
 
 
 def _refuse_separate_models(given: Mapping[str, Any]) -> None:
@@ -242,6 +273,7 @@ def _checked_options(given: Mapping[str, Any]) -> TrainingOptions:
         ("choice of texts", options.texts, TEXTS),
         ("choice for ignored pixels", options.ignored, IGNORED),
         ("optimiser", options.optim, OPTIMIZERS),
+        ("schedule of the learning rate", options.lr_scheduler_type, SCHEDULES),
         ("save_strategy", options.save_strategy, ("epoch", "no")),
     )
     for kind, value, allowed in choices:
@@ -353,6 +385,14 @@ def _refuse_impossible(options: TrainingOptions, case: LisaConfig, recipe: Recip
         raise UsageError(
             f"the recipe described has a linear bridge, not bridge={case.bridge}: "
             "take the recipe with-projector"
+        )
+    defaults = asdict(TrainingOptions())
+    lora = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+    changed = [name for name in lora if getattr(options, name) != defaults[name]]
+    if changed and "lora" not in recipe.trains:
+        raise UsageError(
+            f"--{changed[0]} is for a recipe with LoRA, and {options.recipe} has none: "
+            "take --recipe original, or leave it out"
         )
     is_random = case.weights == RANDOM
     if is_random:

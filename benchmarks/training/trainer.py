@@ -11,9 +11,8 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import broadcast_object_list, gather_object, set_seed
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
@@ -22,27 +21,26 @@ from ...datasets.samples import Samples
 from ...harness.clock import clock_for
 from ...harness.errors import RunFailed
 from ...harness.lifeline import START_METHOD
-from ...harness.memory import meter_for
-from ...harness.probe import QueryTimes, TimingProbe
+from ...harness.memory import Reading, meter_for
+from ...harness.probe import NullProbe, QueryTimes, TimingProbe
 from ...harness.records.query import RegionTime
 from ...harness.records.training import (
     DISTILLATION_EPOCH,
-    EvaluationRecord,
     TrainingStep,
 )
 from ...models.adapters.lisa_stages import Lisa
-from ...models.training.examples import Example, ExampleReader, batch_of
+from ...models.training.examples import Batch, Example, ExampleReader, batch_of
 from ...models.training.learner import Learner
 from ...models.training.trainable import trained
 from ..progress import Progress
 from .checkpoints import Checkpoints, broken, restore
-from .evaluation import evaluate
+from .evaluation import Evaluated, evaluate, validation_losses
 from .journal import TrainingJournal
 from .optimizer import make_optimizer
 from .sampler import SamplingPlan
+from .schedule import make_schedule
 from .setup import Setup
-
-WARMUP_STEPS = 100  # the original's
+from .trackers import Reporter
 
 
 class Trainer:
@@ -85,8 +83,9 @@ class Trainer:
         self.parameters = trained(lisa.model)
         own_optimizer = make_optimizer(setup.options, list(self.parameters.values()))
         # The schedule is not prepared by Accelerate, which would step it once per process.
-        self.schedule = LambdaLR(own_optimizer, self._share_of_lr)
+        self.schedule = make_schedule(setup.options, own_optimizer, self.plan.steps)
         self.learner, self.optimizer = accelerator.prepare(self.own_learner, own_optimizer)
+        self.reporter = Reporter(accelerator, setup.options.logging_steps)
 
     def run(self, teacher: SamVisionEncoder | None = None) -> None:
         """Train to the end, from the last checkpoint on if the training is resumed.
@@ -99,7 +98,9 @@ class Trainer:
                 cannot be written.
         """
         step = self._restore()
-        while step < self.plan.steps:
+        self.reporter.begin(self.journal.manifest, self.setup.folder, step)
+        # Before an epoch, so that a training which is resumed after it has stopped stays so.
+        while step < self.plan.steps and not self._stops_early():
             epoch = self.plan.epoch(step)
             last = step
             while not self.plan.ends_epoch(last):
@@ -109,19 +110,18 @@ class Trainer:
             self._train(steps)
             self._end_epoch(epoch, steps.stop)
             step = steps.stop
+        self.reporter.end()
 
-    def _share_of_lr(self, step: int) -> float:
-        """Return a step's share of the learning rate.
-
-        It rises linearly to 1 and then falls linearly to 0, as in the original.
-        """
-        steps = self.plan.steps
-        warmup = self.setup.options.warmup_steps
-        if warmup is None:
-            warmup = min(WARMUP_STEPS, steps // 10)
-        rising = (step + 1) / (warmup + 1)
-        falling = (steps - step) / max(1, steps - warmup)
-        return min(rising, falling)
+    def _stops_early(self) -> bool:
+        """Return whether too many epochs were no better than the best one. All processes agree."""
+        patience = self.setup.options.early_stopping_patience
+        if patience is None:
+            return False
+        stops = [False]
+        if self.accelerator.is_main_process:
+            stops = [self.journal.epochs_without_improvement() >= patience]
+        broadcast_object_list(stops)
+        return stops[0]
 
     def _restore(self) -> int:
         """Seed, restore the last checkpoint of a resumed training, and return the next step."""
@@ -152,16 +152,21 @@ class Trainer:
     def _train(self, steps: range) -> None:
         """Make the steps of an epoch."""
         self.lisa.model.train()
+        self.readings: list[Reading] = []
         self.start_bytes = self.meter.reset()
-        batches = self._batches(steps)
-        every = self.setup.options.save_steps
+        batches = self._batches(self.train, list(self.plan.batches(steps)))
+        save_every, evaluate_every = self.setup.options.save_steps, self.setup.options.eval_steps
         for step in steps:
             with self.probe.query() as times:
                 losses = self._step(step, batches)
             if self.accelerator.is_main_process:
                 self._record_step(step, losses, times)
-            # At the end of an epoch, the checkpoint is written after the evaluation.
-            if every and (step + 1) % every == 0 and not self.plan.ends_epoch(step):
+            # At the end of an epoch, the checkpoint is written after its own evaluation.
+            if self.plan.ends_epoch(step):
+                continue
+            if evaluate_every and (step + 1) % evaluate_every == 0:
+                self._evaluate_between_epochs(step)
+            if save_every and (step + 1) % save_every == 0:
                 self._save_checkpoint(step + 1)
 
     def _step(self, step: int, batches: Iterator[list[Example]]) -> dict[str, float]:
@@ -267,25 +272,40 @@ class Trainer:
             unattributed_ns=times.unattributed_ns,
         )
         self.journal.add_step(record)
+        self.reporter.step(record)
         message = f"epoch {epoch} of {self.setup.options.epochs}, loss {record.loss:.3f}"
         self.progress(step + 1, self.plan.steps, message)
 
     def _end_epoch(self, epoch: int, step: int) -> None:
         """Evaluate, record the epoch, and save checkpoints. Distillation is not evaluated."""
         saves = self.setup.options.save_strategy != "no"
-        reading = self.meter.read(self.start_bytes)
-        readings = gather_object([reading])
+        self.readings.append(self.meter.read(self.start_bytes))
+        readings = gather_object(self.readings)
         if epoch != DISTILLATION_EPOCH:
             evaluated = self._evaluate(epoch, step)
             if self.accelerator.is_main_process:
                 record = self.journal.add_epoch(epoch, step, evaluated, readings)
+                self.reporter.evaluation(record)
                 if record.best and saves:
                     self.checkpoints.save_best(epoch)
         is_due = epoch % self.setup.options.save_every == 0 or step == self.plan.steps
         if saves and is_due:
             self._save_checkpoint(step)
 
-    def _evaluate(self, epoch: int, step: int) -> list[EvaluationRecord]:
+    def _evaluate_between_epochs(self, step: int) -> None:
+        """Evaluate after a step in the middle of an epoch. Distillation is not evaluated."""
+        epoch = self.plan.epoch(step)
+        if epoch == DISTILLATION_EPOCH:
+            return
+        # The evaluation takes no part in the memory of training.
+        self.readings.append(self.meter.read(self.start_bytes))
+        evaluated = self._evaluate(epoch, step + 1)
+        if self.accelerator.is_main_process:
+            self.reporter.evaluation(self.journal.add_interim(epoch, step + 1, evaluated))
+        self.lisa.model.train()
+        self.start_bytes = self.meter.reset()
+
+    def _evaluate(self, epoch: int, step: int) -> Evaluated:
         count = len(self.val)
 
         def progress(done: int) -> None:
@@ -294,9 +314,22 @@ class Trainer:
                 message = f"epoch {epoch}, evaluating: {evaluated} of {count}"
                 self.progress(step, self.plan.steps, message)
 
-        return evaluate(
-            self.lisa, self.val, self.plan, step, lambda: self.accelerator.autocast(), progress
-        )
+        autocast = self.accelerator.autocast
+        queries = evaluate(self.lisa, self.val, self.plan, step, autocast, progress)
+        # Only steps are timed.
+        self.own_learner.probe = NullProbe()
+        losses = validation_losses(self.own_learner, self._validation(), count, autocast)
+        self.own_learner.probe = self.probe
+        return Evaluated(queries, losses.pop("loss", None), losses)
+
+    def _validation(self) -> Iterator[Batch]:
+        """Yield this process's share of the validation split, in batches."""
+        lisa = self.lisa
+        mine = list(range(self.plan.rank, len(self.val), self.plan.world))
+        size = self.plan.batch_size
+        positions = [mine[first : first + size] for first in range(0, len(mine), size)]
+        for examples in self._batches(self.val, positions):
+            yield batch_of(examples, lisa.model.encoder, lisa.device, lisa.dtype)
 
     def _save_checkpoint(self, step: int) -> None:
         random_states = gather_object([_random_state()])
@@ -312,8 +345,8 @@ class Trainer:
             self.checkpoints.save_last(step, dict(self.parameters), rest)
         self.accelerator.wait_for_everyone()
 
-    def _batches(self, steps: range) -> Iterator[list[Example]]:
-        """Yield this process's batches of some steps, as the data loader reads them."""
+    def _batches(self, samples: Samples, positions: list[list[int]]) -> Iterator[list[Example]]:
+        """Yield batches of queries at these positions, as the data loader reads them."""
         lisa = self.lisa
         views = lisa.model.encoder.views
         if self.own_learner.teacher is not None and "sam_frame" not in views:
@@ -321,11 +354,14 @@ class Trainer:
         reader = ExampleReader(lisa.case, lisa.model.preset, views, lisa.tokenizer)
         workers = self.setup.options.dataloader_num_workers
         loader = DataLoader(
-            _Examples(self.train, reader),  # type: ignore[arg-type]
-            batch_sampler=list(self.plan.batches(steps)),
+            _Examples(samples, reader),  # type: ignore[arg-type]
+            batch_sampler=positions,
             num_workers=workers,
             multiprocessing_context=START_METHOD if workers else None,
             collate_fn=list,
+            # Its own. Otherwise a loader draws from the state that dropout draws from, and a
+            # training that is resumed in the middle of an epoch makes one loader more.
+            generator=torch.Generator(),
         )
         return iter(loader)
 

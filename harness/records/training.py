@@ -1,7 +1,7 @@
 """The folder of a training.
 
 run.json            the manifest: what is trained, on which machine, and how far it came
-training.jsonl      one line a step, and one an epoch, each with its `kind`
+training.jsonl      one line a step, an epoch, and an evaluation between epochs, with its `kind`
 evaluations.jsonl   one line per query and epoch, from the evaluation at the end of the epoch
 """
 
@@ -32,7 +32,8 @@ from .query import RegionTime, counts_as_json, counts_from_json
 TRAINING_SCHEMA = "lisabench.training/1"
 TRAINING = "training.jsonl"
 EVALUATIONS = "evaluations.jsonl"
-STEP, EPOCH = "step", "epoch"  # the kinds of lines in training.jsonl
+# The kinds of lines in training.jsonl.
+STEP, EPOCH, EVALUATION = "step", "epoch", "evaluation"
 DISTILLATION_EPOCH = 0  # steps of distillation come before epoch 1 and minimise another loss
 
 
@@ -368,6 +369,10 @@ class TrainingEpoch:
         peak_bytes: largest memory peak of its steps, over all processes.
         peak_reserved_bytes: the same of what PyTorch's allocator reserved, on a GPU.
         best: whether it was better than every epoch before it.
+        train_losses: mean of each loss over its steps, before it is weighted, by its name.
+        val_loss: what is minimised, as the mean over the queries that were evaluated; None where it
+            was not finite, and in older records.
+        val_losses: the same of each loss.
     """
 
     epoch: NotNegative
@@ -381,6 +386,9 @@ class TrainingEpoch:
     peak_bytes: NotNegative | None
     peak_reserved_bytes: NotNegative | None
     best: bool
+    train_losses: Mapping[str, float] = field(default_factory=dict)
+    val_loss: float | None = None
+    val_losses: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -407,6 +415,9 @@ class TrainingEpoch:
             "queries": self.queries,
             "avg_inference_time_s": self.avg_inference_time_s,
             "train_loss": self.train_loss,
+            "train_losses": dict(self.train_losses),
+            "val_loss": self.val_loss,
+            "val_losses": dict(self.val_losses),
             "step_s": self.step_s,
             "train_s": self.train_s,
             "peak_bytes": self.peak_bytes,
@@ -428,6 +439,53 @@ class TrainingEpoch:
     def cIoU(self) -> float | None:
         """Sum of intersections over sum of unions."""
         return self.scores["cIoU"]
+
+
+@dataclass(frozen=True)
+class InterimEvaluation:
+    """An evaluation between two epochs.
+
+    Attributes:
+        epoch: number of the epoch that it is in, from 1.
+        step: how many steps were made.
+        scores: value of each metric of `metrics.METRICS`; None where no query defines it.
+        queries: how many queries were evaluated.
+        val_loss, val_losses: see `TrainingEpoch`.
+    """
+
+    epoch: NotNegative
+    step: NotNegative
+    scores: Scores
+    queries: NotNegative
+    val_loss: float | None
+    val_losses: Mapping[str, float]
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What no two records of a journal have in common."""
+        return (self.step,)
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "InterimEvaluation":
+        """Return the evaluation of a line.
+
+        Raises:
+            DataError: a key is missing.
+        """
+        scores = {name: line.get(name) for name in METRICS}
+        return from_json(cls, line, scores=scores)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line of ``training.jsonl``; the inverse of `from_json`."""
+        return {
+            "kind": EVALUATION,
+            "epoch": self.epoch,
+            "step": self.step,
+            **self.scores,
+            "queries": self.queries,
+            "val_loss": self.val_loss,
+            "val_losses": dict(self.val_losses),
+        }
 
 
 @dataclass(frozen=True)
@@ -498,7 +556,8 @@ class Training:
         manifest: what was trained, on which machine, and how far it came.
         steps: all steps in order, those of distillation first.
         epochs: the epochs that have ended, in order.
-        evaluations: the queries of all evaluations, by epoch.
+        evaluations: the queries of the evaluations at the end of the epochs.
+        interim: the evaluations between epochs, in order.
     """
 
     folder: Path
@@ -506,6 +565,7 @@ class Training:
     steps: tuple[TrainingStep, ...]
     epochs: tuple[TrainingEpoch, ...]
     evaluations: tuple[EvaluationRecord, ...]
+    interim: tuple[InterimEvaluation, ...] = ()
 
     @cached_property
     def steps_of_epochs(self) -> tuple[TrainingStep, ...]:
@@ -555,24 +615,52 @@ def read_training(folder: Path) -> Training:
     content = read_manifest(folder, (TRAINING_SCHEMA,))
     with read_from(folder / RUN):
         manifest = TrainingManifest.from_json(content)
-    steps, epochs = read_course(folder / TRAINING)
+    course = read_course(folder / TRAINING)
     evaluations = records_of(EvaluationRecord, current_lines(folder / EVALUATIONS))
-    return Training(folder, manifest, tuple(steps), tuple(epochs), tuple(evaluations))
+    return Training(
+        folder=folder,
+        manifest=manifest,
+        steps=tuple(course.steps),
+        epochs=tuple(course.epochs),
+        evaluations=tuple(evaluations),
+        interim=tuple(course.interim),
+    )
 
 
-def read_course(path: Path) -> tuple[list[TrainingStep], list[TrainingEpoch]]:
-    """Return the steps and the epochs of a ``training.jsonl`` that count.
+@dataclass(frozen=True)
+class Course:
+    """What a ``training.jsonl`` holds.
+
+    Attributes:
+        steps: the steps that count, in order.
+        epochs: the epochs that have ended.
+        interim: the evaluations between epochs.
+    """
+
+    steps: list[TrainingStep]
+    epochs: list[TrainingEpoch]
+    interim: list[InterimEvaluation]
+
+
+def read_course(path: Path) -> Course:
+    """Return the lines of a ``training.jsonl`` that count.
 
     Raises:
-        DataError: a line is damaged, is there twice, or is of neither kind.
+        DataError: a line is damaged, is there twice, or is of no known kind.
     """
-    lines_of: dict[object, list[Line]] = {STEP: [], EPOCH: []}
+    lines_of: dict[object, list[Line]] = {STEP: [], EPOCH: [], EVALUATION: []}
     for line in current_lines(path):
         kind = line.get("kind")
-        if kind not in (STEP, EPOCH):
-            raise DataError(f"{line.place}: the kind is {kind!r}; expected {STEP} or {EPOCH}")
+        if not isinstance(kind, str) or kind not in lines_of:
+            raise DataError(
+                f"{line.place}: the kind is {kind!r:.80}; expected {', '.join(map(str, lines_of))}"
+            )
         lines_of[kind].append(line)
-    return records_of(TrainingStep, lines_of[STEP]), records_of(TrainingEpoch, lines_of[EPOCH])
+    return Course(
+        steps=records_of(TrainingStep, lines_of[STEP]),
+        epochs=records_of(TrainingEpoch, lines_of[EPOCH]),
+        interim=records_of(InterimEvaluation, lines_of[EVALUATION]),
+    )
 
 
 def is_training(folder: Path) -> bool:

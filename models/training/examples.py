@@ -84,21 +84,18 @@ class ExampleReader:
         views = {view: self._preprocessor(view, sample.image) for view in self._views}
         return Example(views, prompt, answer, sample.target_HW)
 
-    def tokens(self, sample: Sample, learns: bool = True) -> tuple[list[int], list[int]]:
+    def tokens(self, sample: Sample) -> tuple[list[int], list[int]]:
         """Return the token ids of the sample's prompt and of its answer.
 
         Args:
             sample: it is named if it is too long.
-            learns: the answer is read too; in an evaluation it is not.
 
         Raises:
             UsageError: they exceed the language model's context.
         """
         prompt, answer = forced_ids(self._case, self._tokens, sample.query, sample.is_sentence)
         # One id of the prompt stands for all tokens of the image.
-        length = len(prompt) - 1 + self._image_tokens
-        if learns:
-            length += len(answer)
+        length = len(prompt) - 1 + self._image_tokens + len(answer)
         if length > self._context:
             raise UsageError(
                 f"{sample.source}: prompt and answer have {length} tokens, and the model's context "

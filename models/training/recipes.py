@@ -62,6 +62,60 @@ EVERYTHING = "everything"
 VARIANTS = LisaConfig.KNOWN["vision"]
 
 
+# The linear layers of the language model that LoRA can change, by their names in transformers.
+LORA_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """How LoRA changes the language model (Hu et al. 2021, arXiv 2106.09685).
+
+    The defaults are the original's, in ``train_ds.py``.
+
+    Attributes:
+        rank: of each change.
+        alpha: a change is scaled by alpha / rank.
+        dropout: share of the inputs of a change that is dropped in training.
+        targets: the layers that are changed, names in `LORA_LAYERS`.
+
+    Raises:
+        UsageError: a layer is unknown.
+    """
+
+    rank: int = 8
+    alpha: float = 16
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise UsageError(
+                f"LoRA changes no layer: give --lora_target_modules, such as {LORA_LAYERS[0]}"
+            )
+        for target in self.targets:
+            if target not in LORA_LAYERS:
+                raise unknown("layer for LoRA", target, LORA_LAYERS)
+
+    def parameters(self, hidden: int, intermediate: int) -> int:
+        """Return how many parameters LoRA has in a layer of the language model.
+
+        Args:
+            hidden: width of the states.
+            intermediate: width inside the feed-forward network.
+        """
+        total = 0
+        for target in self.targets:
+            other_side = hidden
+            if target in ("gate_proj", "up_proj", "down_proj"):
+                other_side = intermediate
+            # Two matrices, [rank, inputs] and [outputs, rank].
+            total += self.rank * (hidden + other_side)
+        return total
+
+
+ORIGINAL_LORA = LoraSettings()
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One way to train.
@@ -117,8 +171,6 @@ RECIPES = {
     "everything": Recipe((EVERYTHING,), "original-losses"),
 }
 FULL_SIZE = "lisa-7b-llava15"
-LORA_RANK, LORA_ALPHA, LORA_DROPOUT = 8, 16, 0.05  # the original's defaults, in train_ds.py
-LORA_TARGETS = ("q_proj", "v_proj")
 
 
 def recipe(name: str) -> Recipe:
@@ -132,7 +184,9 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def trainable(case: LisaConfig, trains: tuple[str, ...]) -> dict[str, int]:
+def trainable(
+    case: LisaConfig, trains: tuple[str, ...], lora: LoraSettings = ORIGINAL_LORA
+) -> dict[str, int]:
     """Return by arithmetic how many parameters of each part are trained, as the original counts."""
     parts = inventory(case.sizes, case.vision, case.seg_head, case.bridge)
     if EVERYTHING in trains:
@@ -144,8 +198,7 @@ def trainable(case: LisaConfig, trains: tuple[str, ...]) -> dict[str, int]:
                 counts[part] = parts[part].parameters
     llama = case.sizes.llama
     inside_llm = {
-        # Two matrices, [rank, hidden] and [hidden, rank], for each target of each layer.
-        "lora": llama.layers * len(LORA_TARGETS) * 2 * LORA_RANK * llama.hidden,
+        "lora": llama.layers * lora.parameters(llama.hidden, llama.intermediate),
         # Twice: word embeddings and head.
         "embeddings": 2 * llama.vocabulary * llama.hidden,
         "token_rows": 2 * len(added_tokens(case.conditioning)) * llama.hidden,

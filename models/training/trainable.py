@@ -22,7 +22,7 @@ from ..lisa.network import LisaModel
 from ..lisa.parts import FREQUENCIES
 from ..lisa.prompts import added_tokens
 from ..lisa.tokenizer import Tokens, ids_of
-from .recipes import EVERYTHING, LORA_ALPHA, LORA_DROPOUT, LORA_RANK, LORA_TARGETS, PARTS
+from .recipes import EVERYTHING, ORIGINAL_LORA, PARTS, LoraSettings
 
 
 class EmbeddingWithRows(nn.Module):
@@ -72,7 +72,11 @@ class HeadWithRows(nn.Module):
 
 
 def make_trainable(
-    model: LisaModel, case: LisaConfig, trains: Iterable[str], tokens: Tokens
+    model: LisaModel,
+    case: LisaConfig,
+    trains: Iterable[str],
+    tokens: Tokens,
+    lora: LoraSettings = ORIGINAL_LORA,
 ) -> None:
     """Freeze all parameters but those to be trained, in place.
 
@@ -81,6 +85,7 @@ def make_trainable(
         case: the settings that it was built with.
         trains: names in ``recipes.PARTS`` and ``recipes.INSIDE_LLM``, or ``everything``.
         tokens: the tokenizer, which has the ids of the added tokens.
+        lora: of the language model, if ``lora`` is trained.
 
     Raises:
         UsageError: a part to be trained is quantised.
@@ -89,7 +94,7 @@ def make_trainable(
     _refuse_quantized(case, trains)
     model.requires_grad_(False)
     if "lora" in trains:
-        _add_lora(model, case.seed)
+        _add_lora(model, lora, case.seed)
     if "token_rows" in trains:
         _train_rows_of_added_tokens(model, case, tokens)
     if "embeddings" in trains:
@@ -135,15 +140,15 @@ def _whole_parts(model: LisaModel, trains: tuple[str, ...]) -> list[nn.Module]:
     return trained_parts
 
 
-def _add_lora(model: LisaModel, seed: int) -> None:
+def _add_lora(model: LisaModel, lora: LoraSettings, seed: int) -> None:
     # Imported here: it takes a second, and few recipes use it.
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(
-        r=LORA_RANK,
-        lora_alpha=LORA_ALPHA,
-        lora_dropout=LORA_DROPOUT,
-        target_modules=list(LORA_TARGETS),
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT takes any number
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
         bias="none",
     )
     # PEFT draws the matrices A from PyTorch's global random state; what comes after must not depend

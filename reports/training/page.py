@@ -15,7 +15,7 @@ from ..drawing import NOTHING_DRAWN, Drawn, draw
 from ..markdown import Markup, Row, bold, bullet_list, fact, markdown_table, warnings
 from .figures import LOSS, QUALITY, training_figures
 from .schema import TrainingSummary
-from .summary import write_training_summary
+from .summary import stopped_early, write_training_summary
 
 FIGURES = {
     LOSS: "The loss over steps: a point each, and their running mean",
@@ -59,8 +59,10 @@ def training_page(
         "## Quality",
         _figure(QUALITY, drawn.names),
         epochs_table(summary),
+        interim_table(summary),
         "## Loss",
         _figure(LOSS, drawn.names),
+        losses_table(summary),
         "## Time of a step",
         step_table(summary),
         "## What was trained",
@@ -82,6 +84,11 @@ def _headline(summary: TrainingSummary) -> list[str]:
         if epoch.epoch == summary.best_epoch:
             scores = f"mIoU {formatting.score(epoch.mIoU)}, gIoU {formatting.score(epoch.gIoU)}"
             lines.append(f"Best after epoch {epoch.epoch}: {scores}.")
+    if stopped_early(summary):
+        lines.append(
+            f"Stopped early, after epoch {summary.epochs[-1].epoch} of "
+            f"{summary.options['epochs']}: no epoch since the best one had a better mIoU."
+        )
     if summary.final_loss is not None:
         weighted = [f"{weight:g} {name}" for name, weight in summary.losses.items()]
         lines.append(
@@ -147,6 +154,51 @@ def epochs_table(summary: TrainingSummary) -> str:
         f"peak ({unit.name})",
     ]
     return markdown_table(header, rows)
+
+
+def interim_table(summary: TrainingSummary) -> str:
+    """Return a table of the evaluations between epochs; empty where there were none."""
+    rows = []
+    for evaluation in summary.interim:
+        rows.append(
+            [
+                str(evaluation.step),
+                formatting.score(evaluation.mIoU),
+                formatting.score(evaluation.gIoU),
+                formatting.score(evaluation.cIoU),
+                _loss(evaluation.val_loss),
+            ]
+        )
+    if not rows:
+        return ""
+    table = markdown_table(["steps", "mIoU", "gIoU", "cIoU", "val_loss"], rows)
+    return f"Between the epochs:\n\n{table}"
+
+
+def losses_table(summary: TrainingSummary) -> str:
+    """Return a table of each loss by epoch, in training and in the evaluation.
+
+    Older records have no losses of the evaluation.
+    """
+    has_val = any(epoch.val_losses for epoch in summary.epochs)
+    names = list(dict.fromkeys(name for epoch in summary.epochs for name in epoch.train_losses))
+    if not names:
+        return ""
+    header = ["epoch", *names]
+    if has_val:
+        header += ["val_loss", *(f"val {name}" for name in names)]
+    rows = []
+    for epoch in summary.epochs:
+        row = [str(epoch.epoch), *(_loss(epoch.train_losses.get(name)) for name in names)]
+        if has_val:
+            row.append(_loss(epoch.val_loss))
+            row += [_loss(epoch.val_losses.get(name)) for name in names]
+        rows.append(row)
+    return markdown_table(header, rows)
+
+
+def _loss(loss: float | None) -> str:
+    return formatting.NOT_AVAILABLE if loss is None else f"{loss:.4g}"
 
 
 def step_table(summary: TrainingSummary) -> str:

@@ -36,6 +36,23 @@ class Epoch(Strict):
     )
     avg_inference_time_s: NotNegative = Field(description="Mean time of a query of the evaluation.")
     best: bool = Field(description="Better than every epoch before it.")
+    train_losses: dict[str, float] = Field(
+        description="Mean of each loss over its steps, before it is weighted."
+    )
+    val_loss: float | None = Field(
+        description="What is minimised, of the evaluation: mean over its queries."
+    )
+    val_losses: dict[str, float] = Field(description="The same of each loss.")
+
+
+class Interim(Strict):
+    """An evaluation between two epochs."""
+
+    step: Count = Field(description="Steps made.")
+    mIoU: Fraction | None = Field(description="As of an epoch.")
+    gIoU: Fraction | None = Field(description="As of an epoch.")
+    cIoU: Fraction | None = Field(description="As of an epoch.")
+    val_loss: float | None = Field(description="As of an epoch.")
 
 
 class PartTime(Strict):
@@ -93,6 +110,7 @@ class TrainingSummary(Strict):
     loss_window: Count = Field(description="Steps of the running mean.")
     final_loss: float | None = Field(description="The running mean of the loss at the last step.")
     epochs: list[Epoch] = Field(description="The epochs that have ended, in order.")
+    interim: list[Interim] = Field(description="The evaluations between epochs, in order.")
     best_epoch: Count | None = Field(
         description="The best epoch by mIoU; by gIoU where no query has a target."
     )

@@ -1,18 +1,18 @@
 """The summary of a training, computed from its records."""
 
 from collections.abc import Iterable
-from statistics import median
+from statistics import fmean, median
 
 from pydantic import JsonValue
 
 from ...harness.measure import UNATTRIBUTED_LIMIT
 from ...harness.records.journal import write_json
-from ...harness.records.training import Training, TrainingEpoch, TrainingStep
+from ...harness.records.training import InterimEvaluation, Training, TrainingEpoch, TrainingStep
 from ..document import SUMMARY
 from ..formatting import machine
 from ..peaks import RESIDENT_SET, OnCard, bytes_on_card, growth
 from ..time_to_target import running_mean, window_of
-from .schema import Epoch, PartTime, StepTime, TrainingMemory, TrainingSummary
+from .schema import Epoch, Interim, PartTime, StepTime, TrainingMemory, TrainingSummary
 
 # The parts of a step, in the order in which they run.
 PARTS = ("data", "vision", "llm", "decoder", "losses", "backward", "optimizer")
@@ -52,7 +52,8 @@ def summarise_training(training: Training) -> TrainingSummary:
         train_s=sum(step.latency_ns for step in training.steps) / 1e9,
         loss_window=window,
         final_loss=float(mean_losses[-1]) if len(mean_losses) else None,
-        epochs=[_epoch(epoch) for epoch in training.epochs],
+        epochs=[_epoch(epoch, training) for epoch in training.epochs],
+        interim=[_interim(evaluation) for evaluation in training.interim],
         best_epoch=best_epoch.epoch if best_epoch else None,
         step_time=time,
         memory=TrainingMemory(
@@ -64,7 +65,12 @@ def summarise_training(training: Training) -> TrainingSummary:
     )
 
 
-def _epoch(epoch: TrainingEpoch) -> Epoch:
+def _epoch(epoch: TrainingEpoch, training: Training) -> Epoch:
+    losses: dict[str, list[float]] = {}
+    for step in training.steps:
+        if step.epoch == epoch.epoch:
+            for name, loss in step.losses.items():
+                losses.setdefault(name, []).append(loss)
     return Epoch(
         epoch=epoch.epoch,
         step=epoch.step,
@@ -78,7 +84,32 @@ def _epoch(epoch: TrainingEpoch) -> Epoch:
         peak_reserved_bytes=epoch.peak_reserved_bytes,
         avg_inference_time_s=epoch.avg_inference_time_s,
         best=epoch.best,
+        train_losses={name: fmean(values) for name, values in losses.items()},
+        val_loss=epoch.val_loss,
+        val_losses=dict(epoch.val_losses),
     )
+
+
+def _interim(evaluation: InterimEvaluation) -> Interim:
+    return Interim(
+        step=evaluation.step,
+        mIoU=evaluation.scores["mIoU"],
+        gIoU=evaluation.scores["gIoU"],
+        cIoU=evaluation.scores["cIoU"],
+        val_loss=evaluation.val_loss,
+    )
+
+
+def stopped_early(summary: TrainingSummary) -> bool:
+    """Return whether a training ended before its last epoch, because it became no better."""
+    patience = summary.options.get("early_stopping_patience")
+    planned = summary.options.get("epochs")
+    if summary.status != "complete" or not summary.epochs:
+        return False
+    if not isinstance(patience, int) or not isinstance(planned, int):
+        return False
+    last = summary.epochs[-1].epoch
+    return last < planned and last - (summary.best_epoch or 0) >= patience
 
 
 def step_time(steps: tuple[TrainingStep, ...]) -> StepTime:

@@ -2,6 +2,7 @@
 
 from .. import formatting
 from .schema import TrainingSummary
+from .summary import stopped_early
 
 
 def outcome(summary: TrainingSummary) -> str:
@@ -36,4 +37,5 @@ def _quality(summary: TrainingSummary) -> str:
     text = f"{formatting.score(best.mIoU)} (gIoU {formatting.score(best.gIoU)})"
     if best is last:
         return f"{text} after epoch {last.epoch}, the best one"
-    return f"{text} after epoch {best.epoch}, the best; {formatting.score(last.mIoU)} at the end"
+    end = "where it stopped early" if stopped_early(summary) else "at the end"
+    return f"{text} after epoch {best.epoch}, the best; {formatting.score(last.mIoU)} {end}"

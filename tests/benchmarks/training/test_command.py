@@ -103,7 +103,11 @@ def bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["today", "as older releases wrote it"])
+@pytest.mark.parametrize(
+    "older",
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["today", "as older releases wrote it"],
+)
 def test_a_killed_training_goes_on_from_what_it_had_learned(lean, tmp_path, older):
     out = tmp_path / "killed"
     words = (*LEAN, "--epochs", 2)
@@ -120,6 +124,53 @@ def test_a_killed_training_goes_on_from_what_it_had_learned(lean, tmp_path, olde
         for training in (lean, resumed)
     ]
     assert learned[0].read_bytes() == learned[1].read_bytes()
+
+
+# Dropout, so that the state of random numbers counts; step 3 is in the middle of the second epoch,
+# and is evaluated.
+INTERIM = ("--recipe", "original", *QUICK[2:], "--epochs", 2, "--save_steps", 3,
+           "--eval_steps", 3)  # fmt: skip
+
+
+@pytest.mark.slow  # three trainings
+def test_a_training_killed_after_an_evaluation_between_epochs_loses_and_doubles_nothing(tmp_path):
+    whole = trained(*INTERIM, out=tmp_path / "whole")
+    out = tmp_path / "killed"
+    process = train_in_fork(*INTERIM, "--out", out, killed_after=4)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    resumed = trained(*INTERIM, "--resume", out=out)
+    assert losses(resumed) == losses(whole)
+    assert [evaluation.step for evaluation in resumed.interim] == [3]
+    assert resumed.interim == whole.interim
+    assert [epoch.val_losses for epoch in resumed.epochs] == [
+        epoch.val_losses for epoch in whole.epochs
+    ]
+
+
+def test_the_evaluation_has_the_losses_that_are_minimised(whole):
+    epoch = whole.epochs[-1]
+    weighted = sum(
+        weight * epoch.val_losses[name] for name, weight in (("ce", 1), ("bce", 2), ("dice", 0.5))
+    )
+    assert epoch.val_loss == pytest.approx(weighted, rel=1e-5)
+    of_its_steps = [step.losses["bce"] for step in whole.steps if step.epoch == epoch.epoch]
+    assert epoch.train_losses["bce"] == pytest.approx(statistics.fmean(of_its_steps))
+    report = (whole.folder / "report.md").read_text()
+    assert "| epoch | ce | bce | dice | val_loss | val ce | val bce | val dice |" in report
+
+
+def test_a_training_that_becomes_no_better_stops_and_stays_so(tmp_path):
+    words = (*QUICK, "--lr", 0, "--epochs", 5, "--early_stopping_patience", 1)
+    done = train(*words, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "where it stopped early" in done.stdout
+    training = read_training(tmp_path / "run")
+    assert (len(training.epochs), training.manifest.status) == (2, "complete")
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "Stopped early, after epoch 2 of 5" in report
+    resumed = trained(*words, "--resume", out=tmp_path / "run")
+    assert losses(resumed) == losses(training)
 
 
 def test_another_configuration_is_not_resumed_and_nothing_is_overwritten(whole):
@@ -223,6 +274,11 @@ def fill_the_disk(*_: object) -> None:
         (
             {"use_vlm_vision": True},
             "does not train the bridge of --vision clip, which is random: add --recipe",
+        ),
+        ({"lora_r": 4, "recipe": "lean"}, "--lora_r is for a recipe with LoRA, and lean has none"),
+        (
+            {"lora_target_modules": "q_proj,w_proj"},
+            r"unknown layer for LoRA 'w_proj' \(did you mean",
         ),
         ({"set": 3}, "set: expected a table of settings"),
         (

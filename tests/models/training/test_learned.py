@@ -22,7 +22,9 @@ from lisabench.models.lisa import weights_format
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.starts import with_starts
 from lisabench.models.lisa.weights_format import CONFIG, WeightsFolder
+from lisabench.models.training.recipes import RECIPES, LoraSettings, trainable
 from lisabench.models.training.save import save, save_learned
+from lisabench.models.training.trainable import make_trainable, trained, trained_by_part
 
 pytestmark = [pytest.mark.no_clock, pytest.mark.usefixtures("shallow_module")]
 
@@ -113,6 +115,31 @@ def test_a_training_may_start_from_what_another_one_learned(dual_folder, scenes,
     (tmp_path / "whole").mkdir()
     save(lisa, tmp_path / "whole", ORIGIN)
     assert_same(tensors_of(second, lisa), tensors_of(tmp_path / "whole", lisa))
+
+
+def test_lora_has_the_rank_alpha_and_layers_that_were_chosen(dual_folder, tmp_path):
+    lora = LoraSettings(rank=4, alpha=32, dropout=0, targets=("k_proj", "down_proj"))
+    case = LisaConfig(weights=str(dual_folder), device="cpu")
+    lisa = Lisa(case, NullProbe(), for_training=True)
+    trains = RECIPES["original"].trains
+    make_trainable(lisa.model, case, trains, lisa.tokenizer, lora)
+    assert trained_by_part(lisa.model) == trainable(case, trains, lora)
+    before = dict(all_tensors(opened(dual_folder), ("llm",)))
+    for name, parameter in trained(lisa.model).items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    matrices = {name: tensor.detach() for name, tensor in trained(lisa.model).items()}
+    learned = write(lisa, tmp_path / "learned", dual_folder)
+    after = tensors_of(learned, lisa)
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert changed and all(name.endswith(("k_proj.weight", "down_proj.weight")) for name in changed)
+    for name in changed:
+        module = name.removesuffix(".weight")
+        down = matrices[f"{module}.lora_A.default.weight"]
+        up = matrices[f"{module}.lora_B.default.weight"]
+        # W + alpha / rank B A, as in Hu et al. 2021, in the start's precision.
+        expected = (before[name].float() + 32 / 4 * up @ down).to(before[name].dtype)
+        assert torch.equal(after[name], expected), name
 
 
 @pytest.fixture
