@@ -603,12 +603,10 @@ def convert(
     """Convert a checkpoint of the original LISA into a folder that `weights` can name."""
     from .benchmarks.progress import shown
     from .models.checkpoints.convert import convert
-    from .models.lisa.weights_format import fetched
 
     with shown() as progress:
-        source = fetched(src)
         converted = convert(
-            source,
+            src,
             dst,
             vision_tower,
             sam,

@@ -22,14 +22,16 @@ from ..lisa import weights_format as saved
 from ..lisa.network import LisaModel
 from ..lisa.parts import DTYPES, seg_projection
 from ..lisa.presets import PRESETS, SAM_SIZES, Preset
-from ..lisa.prompts import added_tokens
+from ..lisa.prompts import SEG, added_tokens
 from . import upstream, vocabulary
 from .facts import Facts, facts_of
+from .ingredients import gathered
+from .modified import SEG_TOKEN
 from .original_settings import with_settings
 from .random_parts import RandomParts
 from .shards import Shape, ShardWriter
-from .upstream import EMBEDDING, HEAD, LM_HEAD, SAM, Original
-from .upstream_names import misfits, upstream_name
+from .upstream import Original
+from .upstream_names import EMBEDDING, HEAD, LM_HEAD, SAM, misfits, upstream_name
 from .vocabulary import grown
 from .whole import learned_folder, write_whole
 
@@ -83,11 +85,14 @@ def convert(
     """Write the weights of a folder in our layout.
 
     Args:
-        src: a LISA as the original or its releases lay it out, a LLaVA, or an adapter of PEFT. Or a
-            folder of ours that holds what a training learned alone: whole weights are then written.
+        src: a LISA as the original or its releases lay it out, a LLaVA, an adapter of PEFT, or the
+            checkpoint of the modified LISA. A folder, an id of the Hub or, of the last, a file. Or
+            a folder of ours that holds what a training learned alone: whole weights are then
+            written.
         dst: a folder that does not exist or is empty.
-        vision_tower: a folder with CLIP, if `src` leaves it out.
-        sam: a file with SAM, as its authors publish it, if `src` is a LLaVA.
+        vision_tower: CLIP, if `src` leaves it out and its settings name no other: a folder or an
+            id.
+        sam: SAM, if `src` is a LLaVA: a file as its authors publish it, a folder or an id.
         progress: is called for every weight that was written.
         seed: of new weights: rows of new tokens, and the projection of [SEG] in a start from a
             LLaVA.
@@ -108,8 +113,12 @@ def convert(
     learned = learned_folder(src)
     if learned is not None:
         return _whole(learned, dst, progress)
-    source = upstream.read(src, vision_tower, sam)
-    known = facts_of(src, source.base, source.config, template, trained_on_val)
+    local = gathered(src, dst, vision_tower, sam)
+    source = upstream.read(local.src, local.vision_tower, local.sam, local.tokenizer)
+    if source.modified is not None:
+        known = source.modified.facts(template, trained_on_val)
+    else:
+        known = facts_of(local.src, source.base, source.config, template, trained_on_val)
     plan = _plan(source, src, known, start=sam is not None, seed=seed, conditioning=conditioning)
     _refuse_small_disk(dst, _bytes_to_write(plan, source))
     try:
@@ -140,6 +149,7 @@ class ConversionPlan:
         saved: the settings, still without a hash.
         names: our name of each weight, by the original's.
         tokens: the tokens that are added to the tokenizer, with their ids.
+        kept_rows: rows of the source's embedding and head that are kept; later ones are dropped.
         seed: of new weights.
         known: how the weights were trained.
     """
@@ -147,6 +157,7 @@ class ConversionPlan:
     saved: saved.Saved
     names: Mapping[str, str]
     tokens: Mapping[str, int]
+    kept_rows: int
     seed: int
     known: Facts
 
@@ -159,11 +170,13 @@ class Vocabulary:
         added: tokens beside those of ``tokenizer.model``, with their ids.
         new_ids: ids of the tokens that the source does not have.
         rows: rows of the embedding and the head.
+        kept_rows: those of them that are the source's.
     """
 
     added: Mapping[str, int]
     new_ids: tuple[int, ...]
     rows: int
+    kept_rows: int
 
 
 def _plan(
@@ -178,32 +191,41 @@ def _plan(
             f"--conditioning {conditioning} is for a start from a LLaVA, "
             f"but {src} is a LISA and keeps its own tokens"
         )
+    network = ORIGINAL
+    frame = "whole"
+    if source.modified is not None:
+        network = Network(source.modified.vision, "seg_token_to_sam")
+        conditioning, frame = "described", source.modified.frame
     tokens = _vocabulary(source, start, conditioning)
     shapes = dict(source.shapes)
+    if not start and LM_HEAD in shapes and shapes[LM_HEAD][0] < tokens.rows:
+        raise DataError(
+            f"{src} has fewer rows in {LM_HEAD} than in {EMBEDDING}: they are not of one model"
+        )
     for name in (EMBEDDING, LM_HEAD):
         if name in shapes:
             shapes[name] = (tokens.rows, *shapes[name][1:])
-    preset, sizes = _matching_preset(shapes, start)
-    file = source.base / "config.json"
-    sizes = with_settings(sizes, source.config, source.clip_config, file)
+    preset, sizes = _matching_preset(shapes, start, network)
+    sizes = with_settings(sizes, source.config, source.clip_config, source.settings_file)
 
     settings = saved.Saved(
         preset=preset,
         sam=_sam_name(preset, sizes),
         sizes=sizes,
-        vision="dual",
+        vision=network.vision,
         template=known.template,
         template_is_stated=known.template_is_stated,
-        seg_head="text_hidden_fcs",
+        seg_head=network.seg_head,
         conditioning=conditioning,
+        frame=frame,
         trained=not start,
         new_rows=tokens.new_ids,
         contaminated_splits=known.contaminated_splits,
         source=known.source,
         weights_hash="",
     )
-    names = {original: ours for original, (ours, _) in weights_of(sizes).items()}
-    return ConversionPlan(settings, names, tokens.added, seed, known)
+    names = {original: ours for original, (ours, _) in weights_of(sizes, network).items()}
+    return ConversionPlan(settings, names, tokens.added, tokens.kept_rows, seed, known)
 
 
 def _vocabulary(source: Original, start: bool, conditioning: str) -> Vocabulary:
@@ -215,42 +237,63 @@ def _vocabulary(source: Original, start: bool, conditioning: str) -> Vocabulary:
     """
     model = llama_tokenizer.read_model(source.tokenizer / llama_tokenizer.MODEL_FILE)
     present = llama_tokenizer.added_tokens(source.tokenizer)
+    if source.modified is not None and SEG_TOKEN in present:
+        present[SEG] = present.pop(SEG_TOKEN)
     needed = added_tokens(conditioning)
     tokens = vocabulary.with_added(model.get_piece_size(), present, needed)
     new_tokens = tokens.keys() - present.keys()
-    if new_tokens and not start:
+    if new_tokens and not start and source.modified is None:
         raise DataError(
             f"{source.tokenizer} has no {llama_tokenizer.ADDED_FILE} that says which ids"
             f" {', '.join(sorted(new_tokens))} have: get it from where the weights come from"
         )
-    new_ids = tuple(sorted(tokens[token] for token in new_tokens))
     tokenizer = llama_tokenizer.LlamaTokenizer(model, tokens, needed)
     if start:
-        return Vocabulary(tokens, new_ids, rows=tokenizer.size)
+        new_ids = tuple(sorted(tokens[token] for token in new_tokens))
+        # A LLaVA may have rows without a token, such as those that fill up its 32,064.
+        kept_rows = min(new_ids, default=tokenizer.size)
+        return Vocabulary(tokens, new_ids, tokenizer.size, kept_rows)
     rows = source.shapes.get(EMBEDDING, (0,))[0]
-    if tokenizer.size > rows:
+    # The modified LISA's training resizes the embedding to its tokens, <SEG> being the last.
+    is_other = rows != tokenizer.size if source.modified is not None else rows < tokenizer.size
+    if is_other:
         raise DataError(
             f"{source.tokenizer} has {tokenizer.size} tokens and {EMBEDDING} has {rows} rows: "
             "they are not of one model"
         )
-    return Vocabulary(tokens, new_ids, rows)
+    return Vocabulary(tokens, (), rows, rows)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which layers a LISA has: settings of a `LisaModel` beside the sizes."""
+
+    vision: str = "dual"
+    seg_head: str = "text_hidden_fcs"
+
+
+ORIGINAL = Network()
 
 
 @lru_cache
-def weights_of(sizes: Preset) -> dict[str, tuple[str, Shape]]:
-    """Return our name and the shape of every weight of a dual LISA, by the original's name.
+def weights_of(sizes: Preset, network: Network = ORIGINAL) -> dict[str, tuple[str, Shape]]:
+    """Return our name and the shape of every weight of a LISA, by the original's name.
 
     Nothing is allocated: the model is built on the meta device.
     """
     with torch.device("meta"):
-        model = LisaModel(sizes, "dual", lambda _, build: build())
+        model = LisaModel(
+            sizes, network.vision, lambda _, build: build(), seg_head=network.seg_head
+        )
     weights = {}
     for name, tensor in model.state_dict().items():
         weights[upstream_name(name)] = (name, tuple(tensor.shape))
     return weights
 
 
-def _matching_preset(shapes: Mapping[str, Shape], start: bool) -> tuple[str, Preset]:
+def _matching_preset(
+    shapes: Mapping[str, Shape], start: bool, network: Network
+) -> tuple[str, Preset]:
     """Return the name and the sizes of the preset that weights of these shapes belong to.
 
     Raises:
@@ -261,7 +304,7 @@ def _matching_preset(shapes: Mapping[str, Shape], start: bool) -> tuple[str, Pre
     for name in PRESETS:
         sizes = _adjusted_preset(name, shapes)
         needed: dict[str, Shape] = {}
-        for original_name, (_, shape) in weights_of(sizes).items():
+        for original_name, (_, shape) in weights_of(sizes, network).items():
             # A start has no projection of [SEG] yet.
             if not (start and HEAD in original_name):
                 needed[original_name] = shape
@@ -301,8 +344,10 @@ def _sam_name(preset: str, sizes: Preset) -> str:
 def _bytes_to_write(plan: ConversionPlan, source: Original) -> int:
     """Return the size of all weights that a conversion writes."""
     item_bytes = source.item_bytes
+    shapes = weights_of(plan.saved.sizes, Network(plan.saved.vision, plan.saved.seg_head))
     total = 0
-    for name, (_, shape) in weights_of(plan.saved.sizes).items():
+    for name in plan.names:
+        shape = shapes[name][1]
         # A new projection of [SEG] has the precision of the language model.
         total += math.prod(shape) * item_bytes.get(name, item_bytes[EMBEDDING])
     return total
@@ -347,13 +392,19 @@ def _write(plan: ConversionPlan, source: Original, folder: Path, progress: Progr
         )
     if settings.trained:
         warnings += plan.known.doubts
+    facts = list(plan.known.sentences)
+    if source.quantized:
+        facts.append(
+            f"{len(source.quantized)} weights are kept in 4 bits there and are written out, with "
+            "the values that the model computed with; for as little memory: quantization=nf4"
+        )
     return Conversion(
         folder=folder,
         saved=settings,
         parameters=writer.parameters,
         total_bytes=writer.total_bytes,
         warnings=tuple(warnings),
-        facts=plan.known.sentences,
+        facts=tuple(facts),
     )
 
 
@@ -363,7 +414,8 @@ def _tensors(plan: ConversionPlan, source: Original) -> Iterator[tuple[str, Tens
     for name, tensor in source.tensors():
         if name in (EMBEDDING, LM_HEAD):
             dtype = tensor.dtype
-            tensor = grown(tensor, plan.saved.sizes.llama.vocabulary, name, plan.seed)
+            rows = plan.saved.sizes.llama.vocabulary
+            tensor = grown(tensor[: plan.kept_rows], rows, name, plan.seed)
         yield name, tensor
     if not plan.saved.trained:
         # In the precision of the language model, which it belongs to.

@@ -63,8 +63,7 @@ def facts_of(
     names = _names_of_releases(folder, base, config)
     sentences = []
     if template is not None:
-        if template not in TEMPLATES:
-            raise unknown("template", template, TEMPLATES)
+        template = checked_template(template)
         is_stated = True
         sentences.append(f"template: {template}, as you say")
     else:
@@ -105,6 +104,17 @@ def facts_of(
         sentences=tuple(sentences),
         doubts=tuple(doubts),
     )
+
+
+def checked_template(template: str) -> str:
+    """Return a template that a user has named.
+
+    Raises:
+        UsageError: there is no such template.
+    """
+    if template not in TEMPLATES:
+        raise unknown("template", template, TEMPLATES)
+    return template
 
 
 def _names_of_releases(folder: Path, base: Path, config: Mapping[str, Any]) -> list[str]:

@@ -85,6 +85,32 @@ def gathered(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], folder:
     """
     if not tensors:
         return NONE
+    down, up = _pairs(tensors, shapes, folder)
+    return Lora(down, up, _config(folder, min(down)))
+
+
+def with_settings(
+    tensors: Mapping[str, Tensor],
+    shapes: Mapping[str, Shape],
+    file: Path,
+    settings: Mapping[str, Any],
+) -> Lora:
+    """Return the adapter that is made of some tensors and settings beside them in their file.
+
+    Arguments and errors are those of `gathered`.
+    """
+    if not tensors:
+        return NONE
+    down, up = _pairs(tensors, shapes, file)
+    with read_from(f"{file}, the options of its training"):
+        from_json(_Scale, settings)
+    return Lora(down, up, settings)
+
+
+def _pairs(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], place: Path
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the matrices A and B, each by the name of the weight that it adapts."""
     matrices: dict[str, dict[str, Tensor]] = {"A": {}, "B": {}}
     for name, tensor in tensors.items():
         match = KEY.match(name)
@@ -104,10 +130,10 @@ def gathered(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], folder:
         inputs = down[name].shape[1]
         if shapes.get(name) != (outputs, inputs):
             raise DataError(
-                f"{folder} holds a LoRA of {name}, but no weight of that name with "
+                f"{place} holds a LoRA of {name}, but no weight of that name with "
                 f"{outputs} x {inputs} elements"
             )
-    return Lora(down, up, _config(folder, min(down)))
+    return down, up
 
 
 def _config(folder: Path, example: str) -> dict[str, Any]:

@@ -20,7 +20,15 @@ SUPPORTED = {
     "rope_type": ("default",),
     "mm_vision_select_layer": (-2,),
     "mm_vision_select_feature": ("patch",),
+    "mm_projector_activation": ("gelu",),
     "tie_word_embeddings": (False,),
+}
+# transformers' settings of a LLaVA under the original's names; "default" leaves out CLIP's class
+# token, as "patch" does there.
+OF_TRANSFORMERS = {
+    "vision_feature_layer": "mm_vision_select_layer",
+    "vision_feature_select_strategy": "mm_vision_select_feature",
+    "projector_hidden_act": "mm_projector_activation",
 }
 
 
@@ -30,6 +38,57 @@ class _Lengths:
 
     max_position_embeddings: Annotated[int, Field(ge=1, le=MOST_TOKENS)]
     rms_norm_eps: Annotated[float, Field(gt=0, lt=1)]
+
+
+def language_settings(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Return the settings of a LISA or LLaVA as the original has them: in one flat table.
+
+    Args:
+        config: of the original, or of transformers' LLaVA, which has the language model's in
+            ``text_config``.
+        file: where `config` is from.
+
+    Raises:
+        DataError: ``text_config`` is no object.
+    """
+    if "text_config" not in config:
+        return dict(config)
+    settings = dict(_table(config, "text_config", file))
+    for name, original in OF_TRANSFORMERS.items():
+        if config.get(name) is not None:
+            value = config[name]
+            settings[original] = "patch" if value == "default" else value
+    return settings
+
+
+def clip_settings(config: Mapping[str, Any], file: Path) -> Mapping[str, Any]:
+    """Return the settings of CLIP's vision tower: those in ``vision_config``, if there are such.
+
+    Args:
+        config: of a vision tower, of a whole CLIP, or of transformers' LLaVA.
+        file: where `config` is from.
+
+    Raises:
+        DataError: ``vision_config`` is no object.
+    """
+    if config.get("vision_config") is None:
+        return config
+    return _table(config, "vision_config", file)
+
+
+def included_clip_settings(config: Mapping[str, Any], file: Path) -> Mapping[str, Any]:
+    """Return the settings of the CLIP that a LISA or LLaVA includes; empty if it states none.
+
+    Only transformers' LLaVA states them. Arguments and errors are those of `clip_settings`.
+    """
+    return clip_settings(config, file) if "text_config" in config else {}
+
+
+def _table(config: Mapping[str, Any], key: str, file: Path) -> Mapping[str, Any]:
+    table = config[key]
+    if not isinstance(table, Mapping):
+        raise DataError(f"{file}: {key} is no object")
+    return table
 
 
 def with_settings(

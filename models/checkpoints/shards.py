@@ -11,8 +11,10 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -21,6 +23,7 @@ from torch import Tensor
 from ...harness.errors import DataError
 from ...harness.json_file import read_object, stand_in
 from ...harness.text import LONGEST_REASON, one_line
+from .nf4_files import belongs_to, quantized_weights
 
 INDEX = "model.safetensors.index.json"
 # The names that transformers gives to files of weights, by their age: an index of shards, or a
@@ -55,12 +58,16 @@ class Opened(NamedTuple):
         item_bytes: how many bytes an element of each has, by name.
         read: reads the tensor of a name.
         is_mapped: whether tensors stay in the file until they are used; else all were read.
+        beside: what the file holds beside the table of tensors, by name.
+        quantized: names of tensors that are in the file in 4 bits.
     """
 
     shapes: dict[str, Shape]
     item_bytes: dict[str, int]
     read: Callable[[str], Tensor]
     is_mapped: bool = True
+    beside: Mapping[str, Any] = MappingProxyType({})
+    quantized: frozenset[str] = frozenset()
 
 
 class WeightFiles:
@@ -69,6 +76,7 @@ class WeightFiles:
     Attributes:
         shapes: the shape of every tensor, by name.
         item_bytes: how many bytes an element of each has, by name.
+        quantized: names of tensors that are in their file in 4 bits.
 
     Raises:
         DataError: a file cannot be read, or holds a tensor that another file holds too.
@@ -77,6 +85,7 @@ class WeightFiles:
     def __init__(self, files: Sequence[Path]) -> None:
         self.shapes: dict[str, Shape] = {}
         self.item_bytes: dict[str, int] = {}
+        self.quantized: frozenset[str] = frozenset()
         self._files: dict[str, Path] = {}
         for file in files:
             content = opened(file)
@@ -89,6 +98,7 @@ class WeightFiles:
                 self.shapes[name] = shape
                 self._files[name] = file
             self.item_bytes |= content.item_bytes
+            self.quantized |= content.quantized
 
     def tensors(
         self, wanted: Callable[[str], bool] = lambda _: True
@@ -139,10 +149,33 @@ def opened(file: Path) -> Opened:
             content = _opened_pickle(file)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from None
+    content = _with_dequantized(content)
     prefix = _wrapper(content.shapes)
-    shapes = {name.removeprefix(prefix): shape for name, shape in content.shapes.items()}
-    item_bytes = {name.removeprefix(prefix): size for name, size in content.item_bytes.items()}
-    return Opened(shapes, item_bytes, lambda name: content.read(prefix + name), content.is_mapped)
+    return content._replace(
+        shapes={name.removeprefix(prefix): shape for name, shape in content.shapes.items()},
+        item_bytes={name.removeprefix(prefix): n for name, n in content.item_bytes.items()},
+        read=lambda name: content.read(prefix + name),
+    )
+
+
+def _with_dequantized(content: Opened) -> Opened:
+    """Return a file's content with one tensor for each weight that it holds in 4 bits."""
+    weights = quantized_weights(content.shapes, content.read)
+    if not weights:
+        return content
+    names = frozenset(weight.name for weight in weights)
+    shapes = {name: s for name, s in content.shapes.items() if belongs_to(name) not in names}
+    item_bytes = {name: content.item_bytes[name] for name in shapes}
+    read_weight = {}
+    for weight in weights:
+        shapes[weight.name] = weight.shape
+        item_bytes[weight.name] = weight.item_bytes
+        read_weight[weight.name] = weight.read
+
+    def read(name: str) -> Tensor:
+        return read_weight[name]() if name in names else content.read(name)
+
+    return content._replace(shapes=shapes, item_bytes=item_bytes, read=read, quantized=names)
 
 
 def _wrapper(shapes: Mapping[str, Shape]) -> str:
@@ -208,7 +241,8 @@ def _opened_pickle(file: Path) -> Opened:
     try:
         # `weights_only`, because a pickle can run code. `mmap`, so that tensors stay in the file
         # until they are used; files from before PyTorch 1.6 can only be read as a whole.
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
+        with torch.serialization.safe_globals(_numbers_of_numpy()):
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         if "Unsupported operand" in str(error):
             raise _damaged(file, error) from None
@@ -222,10 +256,21 @@ def _opened_pickle(file: Path) -> Opened:
         if "unexpected EOF" in str(error):
             raise _cut_short(file) from None
         raise _damaged(file, error) from None
-    tensors = _tensors_of(file, content)
+    tensors, beside = _tensors_of(file, content)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     item_bytes = {name: tensor.element_size() for name, tensor in tensors.items()}
-    return Opened(shapes, item_bytes, tensors.__getitem__, is_mapped=is_zip)
+    return Opened(shapes, item_bytes, tensors.__getitem__, is_mapped=is_zip, beside=beside)
+
+
+def _numbers_of_numpy() -> list[Any]:
+    """Return what a number of NumPy is unpickled with: scores beside weights often are such.
+
+    It makes numbers and nothing else. NumPy 2 has another name for the first than NumPy 1.
+    """
+    scalar = np.float64(0).__reduce__()[0]
+    names = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
+    kinds = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
+    return [*((scalar, name) for name in names), np.dtype, *kinds]
 
 
 def _damaged(file: Path, error: Exception) -> DataError:
@@ -235,14 +280,16 @@ def _damaged(file: Path, error: Exception) -> DataError:
     return DataError(f"{file} cannot be read as weights of torch.save ({reason})")
 
 
-def _tensors_of(file: Path, content: Any) -> Mapping[str, Tensor]:
-    """Return the tensors of a file by name, also if they are in a table beside other values.
+def _tensors_of(file: Path, content: Any) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+    """Return the tensors of a file by name, and what is beside the table that they are in.
 
     Raises:
         DataError: there is something else among them.
     """
+    beside: dict[str, Any] = {}
     for key in TABLES:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            beside |= {name: value for name, value in content.items() if name != key}
             content = content[key]
     if not isinstance(content, Mapping):
         raise DataError(
@@ -255,7 +302,7 @@ def _tensors_of(file: Path, content: Any) -> Mapping[str, Tensor]:
                 f"{file} holds {name!r:.80}, which is no tensor, among its weights: "
                 "save the model's state_dict alone"
             )
-    return content
+    return content, beside
 
 
 def weight_files(folder: Path) -> list[Path]:

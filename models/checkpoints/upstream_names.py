@@ -15,20 +15,27 @@ from ..lisa.presets import Preset
 from .random_parts import RandomParts
 
 VISION_TOWER = "model.vision_tower.vision_tower.vision_model."
+SAM = "model.visual_model."
+HEAD = "model.text_hidden_fcs."
+EMBEDDING, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
+# The original has no such part: a shared encoder's projection to the features that it does not make
+# by itself. The name is ours.
+BRIDGE = "model.bridge."
 
 # From the beginning of our names to the original's. The first rule that matches counts.
 PARTS = (
     (r"^encoder\.clip\.", VISION_TOWER),
     (r"^encoder\.projector\.", "model.mm_projector."),
-    (r"^encoder\.sam_encoder\.", "model.visual_model.image_encoder."),
-    (r"^(prompt_encoder|mask_decoder)\.", r"model.visual_model.\1."),
-    (r"^seg_projection\.", "model.text_hidden_fcs.0."),
+    (r"^encoder\.sam_encoder\.", f"{SAM}image_encoder."),
+    (r"^encoder\.bridge\.", BRIDGE),
+    (r"^(prompt_encoder|mask_decoder)\.", rf"{SAM}\1."),
+    (r"^seg_projection\.", f"{HEAD}0."),
     (r"^llm\.", ""),
 )
 
 # From transformers' names inside SAM to the original's. All rules are applied, in this order. They
 # undo the renames of transformers' own script that converts SAM.
-SAM = (
+IN_SAM = (
     (r"patch_embed\.projection", "patch_embed.proj"),
     (r"image_encoder\.layers", "image_encoder.blocks"),
     (r"neck\.conv1", "neck.0"),
@@ -98,9 +105,13 @@ def upstream_name(name: str) -> str:
         if re.match(pattern, name):
             name = re.sub(pattern, replacement, name)
             break
-    if "visual_model" in name:
-        for pattern, replacement in SAM:
-            name = re.sub(pattern, replacement, name)
+    return sam_name(name) if name.startswith(SAM) else name
+
+
+def sam_name(name: str) -> str:
+    """Return the original's name of a weight in SAM that is named as transformers does."""
+    for pattern, replacement in IN_SAM:
+        name = re.sub(pattern, replacement, name)
     return name
 
 

@@ -355,21 +355,6 @@ def download(hub_id: str, *patterns: str) -> Path:
     return Path(folder)
 
 
-def fetched(src: Path) -> Path:
-    """Return a checkpoint's folder as its authors lay it out, downloaded if it is not here.
-
-    Args:
-        src: a folder, or ``owner/name``. Anything else is returned as it is, for the caller to
-            refuse.
-
-    Raises:
-        DataError: the hub has no such id, or cannot be reached.
-    """
-    if not src.exists() and HUB_ID.match(str(src)):
-        return download(str(src))
-    return src
-
-
 def variant(weights: str) -> str | None:
     """Return the variant that these weights are of; None for those that exist for any variant.
 
