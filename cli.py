@@ -571,16 +571,20 @@ def convert(
     src: Annotated[
         Path,
         typer.Argument(
-            help="A folder or hub id: a checkpoint of the original, a LLaVA, or a LoRA adapter."
+            help="A folder or hub id: a checkpoint of the original, a LLaVA, or a LoRA adapter; "
+            "or the modified LISA's best_model_epoch_N.pt."
         ),
     ],
     dst: Annotated[Path, typer.Argument(help="A new folder to write.")],
     vision_tower: Annotated[
-        Path | None, typer.Option(help="A folder with CLIP, if SRC does not contain it.")
+        Path | None,
+        typer.Option(help="CLIP, if SRC neither contains nor names it: a folder or hub id."),
     ] = None,
     sam: Annotated[
         Path | None,
-        typer.Option(help="SAM's checkpoint, if SRC is a LLaVA to start training from."),
+        typer.Option(
+            help="SAM, if SRC is a LLaVA to start training from: a .pth, a folder or hub id."
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of new weights: rows of added tokens, a projection of [SEG].")
