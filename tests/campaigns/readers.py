@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -16,6 +16,7 @@ from unittest import mock
 import coco_factory
 import original_factory
 import parquet_files
+import release_factory
 import torch
 from disturbed import a_run, exit_code, start
 from laid_data import HEIGHT, RIGHT_HALF, SQUARE, WIDTH, line, write_listing
@@ -74,6 +75,7 @@ TRAINING_FILES = ("run.json", "training.jsonl", "evaluations.jsonl")
 ON_A_GPU = RESULTS / "gate-gpu" / "unchanged" / "base"
 JOURNALS = ("run.json", "samples.jsonl", "quality.jsonl", "memory.jsonl")
 RATES = {"matrix_flops_per_s": {"float32": 1e11}, "bandwidth_bytes_per_s": 1e10}
+MODIFIED = replace(original_factory.SMALL, projector="mlp2x_gelu")
 LORA = {"lora_alpha": 16, "r": 4, "base_model_name_or_path": "../lisa"}
 TRAINING_OPTIONS = """
 preset: tiny
@@ -300,6 +302,12 @@ def _shard(name: str, **options: bool) -> Callable[[Path], Path]:
     return prepare
 
 
+def _in_4_bits(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    torch.save(original_factory.in_4_bits(), folder / "weights.bin")
+    return folder
+
+
 def _tensors(folder: Path) -> None:
     (file,) = folder.iterdir()
     content = shards.opened(file)
@@ -333,6 +341,25 @@ def _converted(folder: Path) -> None:
     with mock.patch.dict(PRESETS, {"tiny": original_factory.SMALL}):
         try:
             convert(folder / "adapter", folder / "out", folder / "clip")
+        finally:
+            shutil.rmtree(folder / "out", ignore_errors=True)
+
+
+def _modified(folder: Path) -> Path:
+    """Write a checkpoint of the modified LISA, with the tokenizer of its LLaVA."""
+    folder.mkdir(parents=True)
+    model = release_factory.ModifiedLisa(
+        release_factory.llava(MODIFIED), release_factory.sam(MODIFIED)
+    )
+    release_factory.write_modified(folder / "best_model_epoch_3.pt", model)
+    release_factory.write_tokenizer_of_llava(folder)
+    return folder
+
+
+def _modified_converted(folder: Path) -> None:
+    with mock.patch.dict(PRESETS, {"tiny": MODIFIED}):
+        try:
+            convert(folder / "best_model_epoch_3.pt", folder / "out")
         finally:
             shutil.rmtree(folder / "out", ignore_errors=True)
 
@@ -488,6 +515,14 @@ READERS = [
         ("weights.bin",),
         _shard("weights.bin", _use_new_zipfile_serialization=False),
         _tensors,
+    ),
+    Reader("torch file in 4 bits", ("weights.bin",), _in_4_bits, _tensors),
+    Reader(
+        "modified LISA",
+        ("best_model_epoch_3.pt", "added_tokens.json"),
+        _modified,
+        _modified_converted,
+        is_slow=True,
     ),
     Reader(
         "index",

@@ -138,6 +138,30 @@ def save(tensors: dict[str, Tensor], file: Path) -> None:
         torch.save(tensors, file)
 
 
+def in_4_bits() -> dict[str, Tensor]:
+    """Return the tensors of a 64 x 64 layer as bitsandbytes saves it, doubly quantised."""
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        "quant_type": "nf4",
+        "blocksize": 64,
+        "dtype": "float32",
+        "shape": [64, 64],
+        "nested_blocksize": 256,
+        "nested_dtype": "float32",
+        "nested_offset": 0.5,
+    }
+    encoded = torch.tensor([*json.dumps(state).encode()], dtype=torch.uint8)
+    packed = torch.randint(256, (2048, 1), generator=generator, dtype=torch.uint8)
+    return {
+        "layer.weight": packed,
+        "layer.weight.absmax": torch.arange(64, dtype=torch.uint8),
+        "layer.weight.quant_map": torch.linspace(-1, 1, 16),
+        "layer.weight.nested_absmax": torch.ones(1),
+        "layer.weight.nested_quant_map": torch.linspace(-1, 1, 256),
+        "layer.weight.quant_state.bitsandbytes__nf4": encoded,
+    }
+
+
 def write_tokenizer(folder: Path, count: int = PIECES) -> None:
     """Write a SentencePiece model of single characters and bytes, with LLaMA's settings.
 
