@@ -31,6 +31,7 @@ class Protocol:
         groups: what papers call the queries that share a value of the tag, by the value; empty: as
             the values are called.
         has_ignored: whether the data mark pixels that no score counts.
+        sizes: how many queries each split has, where the authors say it.
     """
 
     title: str
@@ -40,6 +41,7 @@ class Protocol:
     tag: str | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     has_ignored: bool = False
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -79,6 +81,7 @@ PROTOCOLS: dict[str, Protocol] = {
         tag="form",
         groups={"phrase": "short", "sentence": "long"},
         has_ignored=True,
+        sizes={"train": 239, "val": 200, "test": 779},  # README of dvlab-research/LISA
     ),
     "reasonseg-r": Protocol(
         title="ReasonSeg-R", texts="first", metrics=("gIoU", "cIoU"), source=STAR
@@ -89,6 +92,7 @@ PROTOCOLS: dict[str, Protocol] = {
         metrics=("gIoU", "cIoU"),
         source=STAR,
         tag="reasoning_type",
+        sizes={"train": 240, "val": 156, "test": 773},  # README of StAR
     ),
     "refcoco": _referring("refCOCO"),
     "refcoco+": _referring("refCOCO+"),

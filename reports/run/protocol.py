@@ -3,8 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from ...harness.metrics import METRICS
-from ...harness.protocols import ALL_QUERIES, PROTOCOLS, Protocol, split_of_data
-from ...harness.records.manifest import Manifest
+from ...harness.protocols import (
+    ALL_QUERIES,
+    PROTOCOLS,
+    Protocol,
+    protocol_of_data,
+    split_of_data,
+)
+from ...harness.records.manifest import Manifest, RunData
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import Run
 from .. import formatting
@@ -69,7 +75,7 @@ def protocol_scores(run: Run, cases: Sequence[Case]) -> ProtocolScores | None:
         split=split,
         metrics=list(protocol.metrics),
         queries=sizes,
-        departures=list(_departures(protocol, manifest)),
+        departures=list(_departures(name, split, manifest)),
         cases=rows,
         published=published,
         published_in=table.source if table else None,
@@ -90,18 +96,39 @@ def _groups(
     return {**known, ALL_QUERIES: list(queries)}
 
 
-def _departures(protocol: Protocol, manifest: Manifest) -> Iterator[str]:
-    """Yield in what a run does not follow its protocol, so that its scores are others."""
+def _departures(name: str, split: str, manifest: Manifest) -> Iterator[str]:
+    """Yield in what a run does not follow its protocol, so that its scores are others.
+
+    Args:
+        name: of the protocol.
+        split: of the data set.
+        manifest: of the run.
+    """
+    protocol = PROTOCOLS[name]
     data, quality_pass = manifest.data, manifest.quality_pass
-    if protocol.texts == "first" and data.texts == "all":
+    size = protocol.sizes.get(split)
+    has_more_texts = protocol.texts == "first" and data.texts == "all"
+    if has_more_texts:
         yield "each wording is a query of its own (`texts: all`), and not the first alone"
-    scored = quality_pass.queries if quality_pass else manifest.timed_queries
     if data.limit is not None:
         yield f"at most the first {data.limit} queries of the split were taken (`limit`)"
+    elif size is not None and size != data.count and not has_more_texts:
+        yield f"the data have {data.count} queries, and {protocol.title} {split} has {size}"
+    elif size is None and not _may_be(name, data):
+        yield f"it is not known whether the data are {protocol.title}"
+    scored = quality_pass.queries if quality_pass else manifest.timed_queries
     if scored is not None and scored < data.count:
         yield f"scores are of {scored} of {data.count} queries"
     if protocol.has_ignored and (data.ignored or "").startswith("none"):
         yield "this copy of the data marks no ignored pixels"
+
+
+def _may_be(name: str, data: RunData) -> bool:
+    """Return whether a protocol is that of the data's own layout or name."""
+    # The description names the folder where the user has written a dot.
+    folder = data.description.rsplit("/", 1)[0]
+    sources = [data.source] if data.source else [data.root or "", folder]
+    return any(protocol_of_data(data.layout, source) == name for source in sources)
 
 
 def protocol_in_a_sentence(summary: Summary) -> str:

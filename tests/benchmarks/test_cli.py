@@ -90,6 +90,14 @@ def test_random_weights_have_no_quality_in_any_place(random_run):
     )
 
 
+def test_the_record_says_where_the_weights_come_from(demo, random_run):
+    cases = json.loads((demo.folder / "run.json").read_text())["cases"]
+    trained = [case["weights_source"] for case in cases if case["role"] == "model"]
+    assert trained and all(source.startswith("trained on 60000") for source in trained)
+    cases = json.loads((random_run / "run.json").read_text())["cases"]
+    assert {case["weights_source"] for case in cases} == {None}
+
+
 def test_the_summary_has_time_and_memory_of_every_case(summary):
     models = summary["cases"]
     assert [case["name"] for case in models] == ["dual", "clip", "sam"]

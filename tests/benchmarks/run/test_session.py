@@ -225,6 +225,18 @@ def test_a_run_is_not_resumed_as_another(data_root, tmp_path):
         session(suite(data_root), tmp_path / "out").resume()
 
 
+def test_a_run_from_before_there_were_protocols_is_resumed(data_root, tmp_path):
+    named = data_root.rename(tmp_path / "ReasonSeg")
+    result = run(suite(named), tmp_path / "out")
+    older = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert older["data"].pop("protocol") == "reasonseg"
+    (tmp_path / "out" / "run.json").write_text(json.dumps(older))
+    session(suite(named), tmp_path / "out").resume()
+    resumed = raw_run(tmp_path / "out")
+    assert keys(resumed) == keys(result)
+    assert resumed.run["data"]["protocol"] == "reasonseg"
+
+
 def test_a_run_is_not_resumed_on_another_machine(copied):
     s, folder = copied
     page = json.loads((folder / "run.json").read_text())

@@ -123,7 +123,8 @@ def test_the_table_has_published_rows_beside_the_measured_ones(tmp_path):
     text = report_text(run, summary)
     assert "<summary>Quality by protocol</summary>" in text and section in text
     assert protocol_in_a_sentence(summary) == (
-        "Quality is by the protocol reasonseg: ReasonSeg val, in batches of 1."
+        "Quality is by the protocol reasonseg: ReasonSeg val, in batches of 1, but the data have "
+        "16 queries, and ReasonSeg val has 200."
     )
     assert f"; {protocol_in_a_sentence(summary)}" in paper_table("cases", run, summary)
     exported = cases_table(summary).rows[0]
@@ -171,19 +172,34 @@ def test_generated_answers_are_told_from_forced_ones(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "departure"),
+    ("protocol", "data", "departures"),
     [
-        ({"texts": "all"}, "each wording is a query of its own"),
-        ({"limit": 16}, "at most the first 16 queries"),
-        ({"count": 200}, "scores are of 16 of 200 queries"),
-        ({"layout": "hub", "ignored": "none: true and false"}, "marks no ignored pixels"),
+        ("reasonseg", {"texts": "all"}, ["each wording is a query of its own"]),
+        ("reasonseg", {"texts": "all", "limit": 16}, ["each wording", "at most the first 16"]),
+        ("reasonseg", {"limit": 16}, ["at most the first 16 queries"]),
+        ("reasonseg", {}, ["the data have 16 queries, and ReasonSeg val has 200"]),
+        ("reasonseg", {"count": 200}, ["scores are of 16 of 200 queries"]),
+        (
+            "reasonseg",
+            {"limit": 16, "layout": "hub", "source": "ReasonSeg_val", "ignored": "none: bool"},
+            ["at most the first 16 queries", "marks no ignored pixels"],
+        ),
+        ("refcoco", {}, ["it is not known whether the data are refCOCO"]),
+        ("refcoco", {"root": "/data/refcoco"}, []),
+        ("refcoco", {"root": ".", "description": "refcoco/val"}, []),
+        ("refcoco", {"layout": "refcoco", "source": "a (refs(unc).p)", "ignored": "none"}, []),
     ],
 )
-def test_a_departure_from_the_protocol_is_named_above_its_scores(tmp_path, data, departure):
-    summary = summarise(run_of(tmp_path, **data))
-    (named,) = summary.protocol.departures
-    assert departure in named and departure in protocol_in_a_sentence(summary)
-    assert departure in protocol_section(summary)
+def test_departures_from_the_protocol_are_named_above_its_scores(
+    tmp_path, protocol, data, departures
+):
+    summary = summarise(run_of(tmp_path, protocol, **data))
+    named = summary.protocol.departures
+    assert len(named) == len(departures)
+    for departure, expected in zip(named, departures, strict=True):
+        assert expected in departure
+        assert departure in protocol_in_a_sentence(summary)
+        assert departure in protocol_section(summary)
 
 
 def test_the_published_row_nearest_to_a_release_is_named(tmp_path):
