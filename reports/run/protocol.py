@@ -41,34 +41,27 @@ def protocol_scores(run: Run, cases: Sequence[Case]) -> ProtocolScores | None:
     if name is None or protocol is None:
         return None
     split = split_of_data(manifest.data.split, manifest.data.source)
-    rows, sizes, nearest = [], {}, {}
+    rows, nearest = [], {}
+    sizes: dict[str, int] = {}
     for case in cases:
         records = run.case(case.name)
         if case.has_quality is not True or not records.scored:
             continue
-        members = _groups(protocol, records.scored)
-        scores = {}
-        for group, queries in members.items():
-            counts = [query.counts for query in queries]
-            scores[group] = {metric: METRICS[metric].compute(counts) for metric in protocol.metrics}
-            sizes[group] = len(queries)
-        answer = (case.settings or {}).get("answer")  # not every adapter has the setting
-        rows.append(
-            ProtocolRow(
-                name=case.name,
-                batch=case.quality.batch,
-                answer=answer if isinstance(answer, str) else None,
-                scores=scores,
-            )
-        )
+        groups = _groups(protocol, records.scored)
+        rows.append(_row(protocol, case, groups))
+        # Of an unfinished run, a case may lack queries that others have.
+        for group, queries in groups.items():
+            sizes[group] = max(sizes.get(group, 0), len(queries))
         row = nearest_row(records.entry.weights_source, name)
         if row is not None:
             nearest[case.name] = row
+    if sizes:
+        sizes[ALL_QUERIES] = sizes.pop(ALL_QUERIES)  # last
     table = published_table(name, split, manifest.data.source)
     published = []
     if table is not None:
-        for model, scores_of_model in table.models.items():
-            published.append(ProtocolRow(name=model, batch=None, scores=scores_of_model))
+        for model, scores in table.models.items():
+            published.append(ProtocolRow(name=model, batch=None, scores=scores))
     return ProtocolScores(
         name=name,
         title=protocol.title,
@@ -80,6 +73,22 @@ def protocol_scores(run: Run, cases: Sequence[Case]) -> ProtocolScores | None:
         published=published,
         published_in=table.source if table else None,
         nearest=nearest,
+    )
+
+
+def _row(
+    protocol: Protocol, case: Case, groups: Mapping[str, Sequence[QueryRecord]]
+) -> ProtocolRow:
+    scores = {}
+    for group, queries in groups.items():
+        counts = [query.counts for query in queries]
+        scores[group] = {metric: METRICS[metric].compute(counts) for metric in protocol.metrics}
+    answer = (case.settings or {}).get("answer")  # not every adapter has the setting
+    return ProtocolRow(
+        name=case.name,
+        batch=case.quality.batch,
+        answer=answer if isinstance(answer, str) else None,
+        scores=scores,
     )
 
 

@@ -90,6 +90,20 @@ def test_reasonseg_x_has_each_type_of_reasoning(tmp_path):
     assert protocol.published == []
 
 
+def test_of_an_unfinished_run_the_groups_are_those_of_all_cases(tmp_path):
+    run_of(tmp_path)
+
+    def without_sentences_of_dual(line):
+        is_left_out = line["case"] == "dual" and line["tags"]["form"] == "sentence"
+        return None if is_left_out else line
+
+    edit_lines(tmp_path / "samples.jsonl", without_sentences_of_dual)
+    protocol = summarise(read_run(tmp_path)).protocol
+    assert list(protocol.queries.items()) == [("short", 10), ("long", 6), (ALL_QUERIES, 16)]
+    dual, sam = protocol.cases
+    assert list(dual.scores) == ["short", ALL_QUERIES] and "long" in sam.scores
+
+
 def test_a_run_without_a_protocol_or_with_one_of_a_newer_version_has_no_block(tmp_path):
     for name in (None, "refcoco2030"):
         run = run_of(tmp_path / str(name), name)
