@@ -2,15 +2,9 @@
 
 from ...harness.protocols import ALL_QUERIES, PROTOCOLS
 from ...harness.text import code, escape
-from .. import formatting
 from ..markdown import markdown_table, messages
 from ..run.protocol import protocol_table, published_note
 from ..run.schema import ProtocolScores, Summary
-
-NEAREST = (
-    "No published row is of a release itself: version 1 was trained on ReasonSeg's train and val "
-    "together, the models of the table on train at most."
-)
 
 
 def protocol_section(summary: Summary) -> str:
@@ -28,9 +22,6 @@ def protocol_section(summary: Summary) -> str:
     header, rows = protocol_table(summary, protocol)
     parts.append(markdown_table(header, rows))
     parts.append(escape(published_note(protocol)))
-    if protocol.nearest:
-        pairs = [f"{code(case)} to {row}" for case, row in protocol.nearest.items()]
-        parts.append(f"The nearest rows: {formatting.listed(pairs)}. {NEAREST}")
     return "\n\n".join(part for part in parts if part)
 
 

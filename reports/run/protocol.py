@@ -26,6 +26,11 @@ ORIENTATION = (
     "validation takes one query at a time, with forced answers."
 )
 
+NEAREST = (
+    "No published row is of a release itself: version 1 was trained on ReasonSeg's train and val "
+    "together, the models of the table on train at most."
+)
+
 
 def protocol_scores(run: Run, cases: Sequence[Case]) -> ProtocolScores | None:
     """Return the scores by the protocol of the data; None where no protocol is known.
@@ -185,4 +190,8 @@ def published_note(protocol: ProtocolScores) -> str:
     """Return what the published rows are; empty without any."""
     if not protocol.published:
         return ""
-    return f"Published rows: {protocol.published_in}. {ORIENTATION}"
+    sentences = [f"Published rows: {protocol.published_in}.", ORIENTATION]
+    if protocol.nearest:
+        rows = [f"{case} to {row}" for case, row in protocol.nearest.items()]
+        sentences += [f"The nearest rows: {formatting.listed(rows)}.", NEAREST]
+    return " ".join(sentences)

@@ -388,9 +388,9 @@ def tries(session, monkeypatch, *answers):
             raise answer
         return answer
 
-    def instead(order):
+    def instead(order, gpu=None):
         if order.gpu_memory is None:
-            return start(order)
+            return start(order, gpu)
         orders.append(order)
         return nullcontext(SimpleNamespace(try_fit=try_fit))
 

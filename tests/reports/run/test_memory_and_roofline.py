@@ -682,8 +682,8 @@ def test_cases_that_do_not_fit_side_by_side_alternate_as_fresh_processes(
     start, alive, side_by_side = pool.start_case, [], []
 
     @contextmanager
-    def counted(order):
-        with start(order) as worker:
+    def counted(order, gpu=None):
+        with start(order, gpu) as worker:
             alive.append(order)
             side_by_side.append(len(alive))
             yield worker

@@ -226,7 +226,7 @@ def test_the_published_row_nearest_to_a_release_is_named(tmp_path):
     summary = summarise(read_run(tmp_path))
     assert summary.protocol.nearest == {"dual": "LISA-7B (ft)"}
     section = protocol_section(summary)
-    assert "`dual` to LISA-7B (ft)" in section and "train and val together" in section
+    assert "dual to LISA-7B (ft)" in section and "train and val together" in section
     assert nearest_row("my-training", "reasonseg") is None
     assert nearest_row("xinlai/LISA-13B-llama2-v1", "reasonseg") is None
     assert nearest_row(None, "reasonseg") is None
