@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...harness.errors import DataError, RunFailed
@@ -23,6 +23,7 @@ from ...harness.input_file import opened
 from ...harness.json_file import read_object
 from ...harness.records.whole_file import whole_folder
 from ...harness.text import LONGEST_REASON, one_line
+from ...models.checkpoints.shards import write_tensors
 from ...models.checkpoints.stored_tensors import LEARNED, UNTRAINED
 
 LAST = re.compile(r"^checkpoint-(\d+)$")
@@ -76,7 +77,7 @@ class Checkpoints:
                 tensors = {}
                 for name, tensor in parameters.items():
                     tensors[name] = tensor.detach().cpu().contiguous()
-                save_file(tensors, state / PARAMETERS)
+                write_tensors(tensors, state / PARAMETERS)
             torch.save(rest, state / REST)
             (state / HASHES).write_text(json.dumps(_hashes(folder)), encoding="utf-8")
 

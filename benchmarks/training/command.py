@@ -245,7 +245,8 @@ def _open_folder(setup: Setup, manifest: TrainingManifest) -> None:
         listed = ", ".join(sorted(differing))
         raise UsageError(
             f"{setup.folder} holds a training of another configuration ({listed}): "
-            "give the same options, or name a new --output_dir"
+            "give the same options, or name a new --output_dir (to train longer, start a new one "
+            "from --weights CHECKPOINT)"
         )
 
 

@@ -310,9 +310,9 @@ class ReferTree:
         if self.name == "refcocog" and self.references.name.startswith("refs(google)"):
             warnings.append(SHARED_IMAGES)
         if self._read.blank:
-            warnings.append(f"{self._read.blank} blank sentences were left out")
+            warnings.append(f"blank sentences, left out: {self._read.blank}")
         if self._read.repeated:
-            warnings.append(f"{self._read.repeated} sentences that come twice were taken once")
+            warnings.append(f"sentences that come twice, taken once: {self._read.repeated}")
         return LayoutFacts(
             source=f"{self.source} ({self.references.name})",
             ignored="none: this layout marks no pixels as ignored",

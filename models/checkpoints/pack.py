@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ...harness.errors import DataError, UsageError
 from ...harness.records.whole_file import whole_folder
 from ..lisa import weights_format
-from .shards import WeightFiles, digest, hash_of, weight_files, write_index
+from .shards import WeightFiles, digest, hash_of, weight_files, write_index, write_tensors
 from .source import TOKENIZER_FILES
 
 WEIGHTS, CARD = "weights", "README.md"
@@ -63,7 +62,7 @@ def pack(members: Mapping[str, Member], folder: Path, most_mib: int) -> int:
         sizes: dict[str, int] = {}
         for names, tensors in groups.items():
             file = temporary / _file(names)
-            save_file(tensors, file, metadata={"format": "pt"})
+            write_tensors(tensors, file)
             sizes[file.name] = file.stat().st_size
         total = sum(sizes.values())
         if total > most_mib * MIB:

@@ -437,10 +437,21 @@ class ShardWriter:
     def _write_shard(self) -> None:
         self._shard_count += 1
         file = f"model-{self._shard_count:05}.safetensors"
-        save_file(self._shard, self._folder / file, metadata={"format": "pt"})
+        write_tensors(self._shard, self._folder / file)
         for name in self._shard:
             self._weight_map[name] = file
         self._shard = {}
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a new safetensors file, which others may read as they may read any new file.
+
+    Without that it could be read by its owner alone: safetensors copies it from a temporary one.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def write_index(folder: Path, weight_map: Mapping[str, str], total_bytes: int) -> None:

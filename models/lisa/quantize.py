@@ -158,9 +158,16 @@ def _filled(quantized: nn.Module, weight: nn.Parameter, layer: nn.Linear) -> nn.
 METHODS: dict[str, Callable[[nn.Linear, torch.dtype], nn.Module]] = {"nf4": _nf4, "int8": _int8}
 
 
-def _bitsandbytes() -> Any:
-    # On a CPU it warns, in every process that imports it, about kernels that nothing here uses.
+def hush_bitsandbytes() -> None:
+    """Keep off the terminal what bitsandbytes says when it, or PEFT, is imported.
+
+    On a CPU it warns in every process about kernels that nothing here uses.
+    """
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def _bitsandbytes() -> Any:
+    hush_bitsandbytes()
     try:
         import bitsandbytes
     except ImportError as error:

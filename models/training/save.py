@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ...harness.text import code, escape
 from ..adapters.lisa_stages import Lisa
-from ..checkpoints.shards import ShardWriter, digest, hash_of
+from ..checkpoints.shards import ShardWriter, digest, hash_of, write_tensors
 from ..checkpoints.source import TOKENIZER_FILES
 from ..checkpoints.stored_tensors import LEARNED, UNTRAINED, all_tensors, part_of
 from ..checkpoints.weights_hash import START
@@ -107,7 +106,7 @@ def save_learned(
         if name not in tensors:
             tensors[UNTRAINED + name] = tensor.contiguous()
 
-    save_file(tensors, folder / LEARNED, metadata={"format": "pt"})
+    write_tensors(tensors, folder / LEARNED)
     digests = {name: digest(tensor) for name, tensor in tensors.items()}
     weights_hash = hash_of(digests | {START: start.saved.weights_hash})
     settings = replace(

@@ -21,6 +21,7 @@ from ..lisa.config import LisaConfig
 from ..lisa.network import LisaModel
 from ..lisa.parts import FREQUENCIES
 from ..lisa.prompts import added_tokens
+from ..lisa.quantize import hush_bitsandbytes
 from ..lisa.tokenizer import Tokens, ids_of
 from .recipes import EVERYTHING, ORIGINAL_LORA, PARTS, LoraSettings
 
@@ -141,6 +142,7 @@ def _whole_parts(model: LisaModel, trains: tuple[str, ...]) -> list[nn.Module]:
 
 
 def _add_lora(model: LisaModel, lora: LoraSettings, seed: int) -> None:
+    hush_bitsandbytes()
     # Imported here: it takes a second, and few recipes use it.
     from peft import LoraConfig, inject_adapter_in_model
 

@@ -86,7 +86,7 @@ def test_splits_are_those_of_the_file(tree):
 def test_a_blank_sentence_is_left_out_with_a_warning(tree):
     data = layout(tree / "refcoco")
     assert texts(list(data.queries("testA"))) == ["man on the left", "left man"]
-    assert data.facts.warnings == ("1 blank sentences were left out",)
+    assert data.facts.warnings == ("blank sentences, left out: 1",)
     assert data.facts.ignored.startswith("none: ")
 
 
@@ -236,7 +236,7 @@ def test_a_sentence_that_comes_twice_is_taken_once(tmp_path):
     write_images(tree / TRAIN_2014)
     data = layout(tree)
     assert [query.id for query in data.queries("val")] == ["0#0"]
-    assert data.facts.warnings == ("1 sentences that come twice were taken once",)
+    assert data.facts.warnings == ("sentences that come twice, taken once: 1",)
 
 
 def test_references_of_refclef_can_be_in_two_splits(tmp_path):

@@ -1,6 +1,7 @@
 """Weights as tools lay them out: what is sound is read, and what is not is told apart."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import pytest
 import torch
 
 from lisabench.harness.errors import DataError
-from lisabench.models.checkpoints.shards import WeightFiles, opened, weight_files, weight_map
+from lisabench.models.checkpoints.shards import (
+    WeightFiles,
+    opened,
+    weight_files,
+    weight_map,
+    write_tensors,
+)
 
 pytestmark = pytest.mark.no_clock
 
@@ -216,3 +223,13 @@ def test_no_damage_of_a_file_ends_in_another_error(tmp_path: Path, suffix: str) 
         except DataError:
             refused += 1
     assert refused > 20
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_who_may_read_new_weights_is_as_the_user_has_set_it(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_tensors({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == mode
