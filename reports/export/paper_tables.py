@@ -13,7 +13,7 @@ from ..run import verdict_words
 from ..run.protocol import protocol_in_a_sentence
 from ..run.schema import Case, ProtocolColumn, ProtocolRow, Summary
 from ..schema_base import Points, Ratio
-from .latex import Latex, latex_number, latex_table
+from .latex import Latex, escape_latex, latex_number, latex_table
 from .table import Row
 from .tables import MEMORY_STAGES, case_queries
 
@@ -202,7 +202,9 @@ def _protocol(summary: Summary) -> PaperTable:
     for row in protocol.published:
         published.append(_protocol_row(row, f"{row.name}, published", columns))
     groups = [group for group in (measured, published) if group]
-    return PaperTable(["Model"], ["Batch", *[column.heading for column in columns]], groups)
+    # A group may have the name of a value in the data.
+    headings = [escape_latex(column.heading) for column in columns]
+    return PaperTable(["Model"], ["Batch", *headings], groups)
 
 
 def _protocol_row(row: ProtocolRow, name: str, columns: Sequence[ProtocolColumn]) -> PaperRow:

@@ -13,6 +13,7 @@ from ...harness.protocols import (
 from ...harness.records.manifest import Manifest, RunData
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import Run
+from ...harness.text import one_line
 from .. import formatting
 from ..markdown import cell
 from ..schema_base import HEADINGS
@@ -156,7 +157,7 @@ def protocol_in_a_sentence(summary: Summary) -> str:
     sentence = f"Quality is by the protocol {protocol.name}: {of_data}, in batches of {batches}"
     if protocol.departures:
         sentence += f", but {'; '.join(protocol.departures)}"
-    return f"{sentence}."
+    return one_line(f"{sentence}.")
 
 
 def protocol_table(summary: Summary, protocol: ProtocolScores) -> tuple[list[str], list[list[str]]]:

@@ -47,7 +47,8 @@ def hostile_run(folder, hostile: str):
         title=hostile,
         suite=hostile,
         command=f"lisabench run '{hostile}\n```\n# heading'",
-        data=manifest["data"] | {"description": hostile, "split": hostile},
+        data=manifest["data"]
+        | {"description": hostile, "split": hostile, "protocol": "reasonseg-x"},
         passport={"cpu": hostile, "gpu": hostile, hostile: hostile},
         versions={hostile: hostile},
         warnings=[hostile],
@@ -57,7 +58,8 @@ def hostile_run(folder, hostile: str):
         line = line | {"case": hostile if line["case"] == "sam" else line["case"]}
         if "query" not in line:
             return line
-        line |= {"query": hostile, "warnings": [hostile], "tags": {hostile: hostile}}
+        line |= {"query": hostile, "warnings": [hostile]}
+        line |= {"tags": {hostile: hostile, "reasoning_type": hostile}}
         if line["position"] == 3 and line["case"] == hostile:
             return failed(line, "error", hostile)
         return line

@@ -219,12 +219,14 @@ def hostile_run(folder):
     renamed = {"sam": HOSTILE}
     for name in ("samples.jsonl", "memory.jsonl"):
         edit_lines(folder / name, lambda q: q | {"case": renamed.get(q["case"], q["case"])})
-    edit_lines(folder / "samples.jsonl", lambda q: q | {"query": f"{HOSTILE}\n::error::{HOSTILE}"})
+    hostile = {"query": f"{HOSTILE}\n::error::{HOSTILE}", "tags": {"reasoning_type": HOSTILE}}
+    edit_lines(folder / "samples.jsonl", lambda q: q | hostile)
     manifest = json.loads((folder / "run.json").read_text())
     cases = [
         entry | {"name": renamed.get(entry["name"], entry["name"])} for entry in manifest["cases"]
     ]
-    edit_run(folder, cases=cases, suite=f"%{HOSTILE}\n\\end{{document}}")
+    data = manifest["data"] | {"protocol": "reasonseg-x", "split": HOSTILE}
+    edit_run(folder, cases=cases, suite=f"%{HOSTILE}\n\\end{{document}}", data=data)
     return folder
 
 

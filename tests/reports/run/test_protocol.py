@@ -90,6 +90,18 @@ def test_reasonseg_x_has_each_type_of_reasoning(tmp_path):
     assert protocol.published == []
 
 
+def test_a_group_that_is_named_by_the_data_is_text_in_latex(tmp_path):
+    run_of(tmp_path, "reasonseg-x")
+    edit_lines(
+        tmp_path / "samples.jsonl",
+        lambda line: line | {"tags": {"reasoning_type": r"\input{x} & 50%"}},
+    )
+    run = read_run(tmp_path)
+    latex = paper_table("protocol", run, summarise(run))
+    assert r"\input" not in latex.split("\n", 1)[1]
+    assert r"gIoU, \textbackslash{}input\{x\} \& 50\% & " in latex
+
+
 def test_of_an_unfinished_run_the_groups_are_those_of_all_cases(tmp_path):
     run_of(tmp_path)
 
