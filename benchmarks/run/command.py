@@ -4,8 +4,8 @@ import json
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,18 @@ from ...harness.errors import UsageError
 from ...harness.paths import user_path
 from ...harness.records.journal import holds_run
 from ...harness.records.run import read_run
-from ..progress import shown
+from ..progress import no_progress, shown
 from ..queries import Queries
 from ..resolve import resolve_recorded
 from ..resolved_suite import ResolvedSuite
 from ..suite_file import load
-from . import shards
+from . import launch, shards
 from .schedule import Share
 from .session import Session, pool_of
 from .workload import announcement, workload_of
 
 DEFAULT_SUITE = "tiny"
+SHORTEST_MIN = 1e-6  # minutes, of a run that is late already: 0 is no limit
 NO_BETTER = 1  # exit code: all is measured, and a checkpoint is no better than a trivial baseline
 EXIT_CODES = {"complete": 0, "running": 3, "failed": 5}
 NOT_COMPLETE = {
@@ -68,6 +69,9 @@ def carry_out(request: Request) -> int:
     """
     if request.share is not None:
         return _evaluate_share(request, request.share)
+    rank = launch.rank_of_environment()
+    if rank is not None:
+        return _carry_out_as(rank, request)
     session = measure(request)
     if session.manifest.in_lockstep:
         return EXIT_CODES[session.manifest.status]
@@ -137,26 +141,65 @@ def _evaluate_share(request: Request, share: Share) -> int:
     return EXIT_CODES["complete"]
 
 
+def _carry_out_as(rank: launch.Rank, request: Request) -> int:
+    """Carry out a run as one of several processes of a launcher, and return the exit code.
+
+    That of the run is rank 0's. The others end with 0 when their share is evaluated.
+
+    Raises:
+        LisabenchError: nothing could be begun, or the run cannot go on.
+    """
+    begun_s = time.monotonic()
+    with launch.connected(rank):
+        folder = launch.agreed(request.out or _default_folder(_suite_of(request)))
+        request = replace(request, out=folder)
+        if holds_run(folder) and not request.resume:
+            raise UsageError(
+                f"{folder} holds a run already; continue it with --resume or name another folder "
+                "with --out"
+            )
+        with _session_of(replace(request, share=rank.share), rank) as session:
+            session.evaluate_share(rank.share, processes=1)
+        launch.wait_for_all(rank, folder)
+    if rank.number > 0:
+        return EXIT_CODES["complete"]
+    if request.stop_after_min:
+        left_min = request.stop_after_min - (time.monotonic() - begun_s) / 60
+        request = replace(request, stop_after_min=max(left_min, SHORTEST_MIN))
+    return conclude(measure(request).folder)
+
+
+def _default_folder(suite: ResolvedSuite) -> Path:
+    return user_path(Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}")
+
+
 @contextmanager
-def _session_of(request: Request) -> Iterator[Session]:
+def _session_of(request: Request, rank: launch.Rank | None = None) -> Iterator[Session]:
     """Yield the session that is asked for, and show its progress. Nothing is measured yet.
+
+    Args:
+        request: what the user asks for.
+        rank: of this process in a launch. Only rank 0 shows anything.
 
     Raises:
         LisabenchError: the suite or the data cannot be read.
     """
     suite = _suite_of(request)
-    default_out = Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder = request.out or user_path(default_out)
+    folder = request.out or _default_folder(suite)
     deadline_s = None
     if request.stop_after_min:
         deadline_s = time.monotonic() + 60 * request.stop_after_min
     # Before the queries: its server imports torch for seconds while they are generated or read.
-    pool = pool_of(suite)
-    with shown() as progress:
+    pool = pool_of(suite, None if rank is None else rank.gpu(suite))
+    is_quiet = rank is not None and rank.number > 0
+    with nullcontext(no_progress) if is_quiet else shown() as progress:
         queries = Queries.of(suite, progress)
         session = Session(
             suite, queries, folder, progress, _same_command(request), deadline_s, pool
         )
+        if is_quiet:
+            yield session
+            return
         if not session.manifest.in_lockstep:
             if request.share is None:
                 terminal.note_lines(announcement(suite, queries, session.workload))

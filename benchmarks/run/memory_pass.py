@@ -1,13 +1,16 @@
-"""The memory pass: each case alone, in fresh processes; and whether cases fit a card.
+"""What a case has fresh processes for: the memory pass, whether it fits a card, and its profile.
 
 Peaks are measured apart from times, since reading a peak waits for the GPU. A case has the machine
 to itself, and each process is fresh: what a process has allocated before would count for it.
+
+The profile, if it is asked for, is a trace of one warm query. Nothing is timed there, and the
+records do not depend on it. So a profile that fails is a warning.
 """
 
 from contextlib import suppress
 
 from ...harness.errors import UsageError
-from ...harness.records.run import FitRecord, MemoryRecord, PassRecord
+from ...harness.records.run import FitRecord, MemoryRecord, PassRecord, profile_file
 from . import schedule
 from .run_context import RunContext
 from .worker_messages import MeasuredMemory
@@ -57,6 +60,21 @@ def try_fit(run: RunContext, case: str, card: str) -> None:
     place = {"case": case, "card": card, "attempt": run.manifest.attempt}
     run.journal.add_fit(FitRecord.from_json(place | fit))
     run.steps.advance(1, what)
+
+
+def profile_case(run: RunContext, case: str) -> None:
+    """Write the trace of a case, and on a GPU a snapshot of its memory; nothing if it is there."""
+    trace = profile_file(run.folder, case, "trace")
+    snapshot = profile_file(run.folder, case, "memory snapshot")
+    if not trace.exists():
+        run.steps.advance(0, f"profile of {case}")
+        trace.parent.mkdir(exist_ok=True)
+        with run.start_case(case) as worker:
+            try:
+                worker.trace(run.suite.plan.warmup, trace, snapshot)
+            except WorkerLost as lost:
+                run.manifest.warn(f"{case}: there is no profile of it: {lost.reason}")
+    run.steps.advance(1, f"profile of {case}")
 
 
 def _queries_of_a_process(run: RunContext, case: str) -> int:

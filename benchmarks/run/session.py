@@ -26,7 +26,7 @@ from ..queries import Queries
 from ..resolved_suite import ResolvedSuite
 from ..suite import AUTO
 from ..training import in_suites
-from . import batch_search, memory_pass, profile_pass, quality_pass, shards, timed_rounds
+from . import batch_search, memory_pass, quality_pass, shards, timed_rounds
 from .journal import Journal
 from .lockstep import lockstep_of_environment
 from .manifest import ManifestWriter
@@ -143,14 +143,19 @@ class Session:
             self.manifest.forget_errors(self.run.journal.supersede_unfinished())
             self._measure()
 
-    def evaluate_share(self, share: Share) -> bool:
+    def evaluate_share(self, share: Share, processes: int | None = None) -> bool:
         """Evaluate a share of the quality pass, and nothing else, into a folder of its own.
+
+        Args:
+            share: which part it is.
+            processes: of a case side by side; None: as the plan says.
 
         Returns:
             Whether the whole share is evaluated; `shards.evaluate` says what it raises.
         """
         quality = [one for one in self.workload.passes if one.name == QUALITY_PASS]
-        run = replace(self.run, steps=Steps(self._progress, Workload(tuple(quality))))
+        steps = Steps(self._progress, Workload(tuple(quality)))
+        run = replace(self.run, steps=steps, quality_processes=processes)
         return shards.evaluate(run, share, self._is_late)
 
     def _measure(self) -> None:
@@ -224,7 +229,7 @@ class Session:
             yield partial(self._keep_what_differs_most, data)
         if run.suite.plan.profile:
             for model in run.suite.models:
-                yield partial(profile_pass.profile_case, run, model.name)
+                yield partial(memory_pass.profile_case, run, model.name)
 
     def _keep_what_differs_most(self, data: DataProcess) -> None:
         """Where a run has more images than are kept, keep those that models answer differently.

@@ -8,7 +8,7 @@ from raw_runs import raw_run
 from sessions import QUICK, QUICK_PLAN, content_of, keys
 from spoiled_disk import disk_of, spoiled
 
-from lisabench.benchmarks.run import memory_pass, profile_pass, quality_pass, timed_rounds
+from lisabench.benchmarks.run import memory_pass, quality_pass, timed_rounds
 from lisabench.benchmarks.run.journal import Journal
 from lisabench.benchmarks.run.manifest import ManifestWriter
 from lisabench.benchmarks.run.worker_pool import CaseProcess, DataProcess
@@ -25,9 +25,9 @@ PHASES = {
     "a line of the memory pass": (Journal, "add_memory", 0),
     "the quality pass": (quality_pass, "evaluate_case", 1),
     "a line of the quality pass": (Journal, "add_quality", 0),
-    "the profile": (profile_pass, "profile_case", 0),
+    "the profile": (memory_pass, "profile_case", 0),
     "a trace": (CaseProcess, "trace", 0),
-    "the second profile": (profile_pass, "profile_case", 1),
+    "the second profile": (memory_pass, "profile_case", 1),
     "a timed round": (timed_rounds, "measure_round", 1),
     "a line of a timed round": (Journal, "add_queries", 1),
     "the end": (ManifestWriter, "finish", 0),
