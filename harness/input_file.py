@@ -7,6 +7,7 @@ people write is in UTF-8, with a byte order mark or without.
 
 import codecs
 import errno
+import os
 import stat
 from io import BufferedReader
 from pathlib import Path
@@ -58,6 +59,30 @@ def read_whole(path: Path) -> bytes:
         reason = f"it has more than {LARGEST >> 20} MiB; expected a text"
         raise OSError(errno.EFBIG, reason, str(path))
     return content
+
+
+def read_at_most(path: Path, most_bytes: int, expected: str) -> bytes:
+    """Return the bytes of a file of a data set, which may be larger than a text.
+
+    Args:
+        path: of the file.
+        most_bytes: a larger file is not read.
+        expected: what the file should be, for the message.
+
+    Raises:
+        DataError: it cannot be read, or is larger.
+    """
+    try:
+        with opened(path) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            if size_bytes > most_bytes:
+                raise DataError(
+                    f"{path}: has {size_bytes >> 20} MiB; expected {expected} of at most "
+                    f"{most_bytes >> 20} MiB"
+                )
+            return file.read()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def read_text(path: Path) -> str:

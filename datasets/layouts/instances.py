@@ -4,16 +4,15 @@ Source of the format: https://cocodataset.org/#format-data
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...harness.errors import DataError
-from ...harness.input_file import opened
+from ...harness.input_file import read_at_most
 from ...harness.json_file import stand_in
+from ...harness.paths import is_path
 from .segmentation import shapes_of_segmentation
 
 LARGEST = 2 << 30  # bytes; COCO's own have up to 450 MiB, LVIS' 1.1 GiB
@@ -105,7 +104,8 @@ def read_instances(path: Path, text_keys: tuple[str, ...] = ()) -> Instances:
     Raises:
         DataError: the file cannot be read, or something in it is missing or of the wrong type.
     """
-    content = _read_json(path)
+    encoded = read_at_most(path, LARGEST, "a COCO annotation file")
+    content = parse_json(path, encoded)
     if not isinstance(content, dict):
         raise DataError(f"{path}: is not an object; expected one with {', '.join(KEYS)}")
     pictures: dict[Id, Picture] = {}
@@ -143,21 +143,6 @@ def _add(entries: dict[Id, Any], identifier: Id, entry: Any, place: str) -> None
     """Add an entry by its id, which no other entry may have."""
     if entries.setdefault(identifier, entry) != entry:
         raise DataError(f"{place}: has the id {identifier} of another entry; expected its own")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        with opened(path) as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            if size_bytes > LARGEST:
-                raise DataError(
-                    f"{path}: has {size_bytes >> 20} MiB; expected at most {LARGEST >> 20}: "
-                    "make a file with fewer images"
-                )
-            content = file.read()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    return parse_json(path, content)
 
 
 def parse_json(path: Path, content: bytes) -> Any:
@@ -267,9 +252,8 @@ def find_image(picture: Picture, folders: Sequence[Path], path: Path, cure: str)
     """
     for folder in folders:
         image = folder / picture.file_name
-        with suppress(OSError):  # raised for a name that is too long
-            if image.is_file():
-                return image
+        if is_path(str(image)) and image.is_file():
+            return image
     looked_in = ", ".join(str(folder) for folder in folders)
     raise DataError(f"{path}: its image {picture.file_name} is not in {looked_in}; {cure}")
 

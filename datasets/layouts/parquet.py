@@ -14,7 +14,6 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from ...harness.contract import IGNORED
 from ...harness.errors import DataError
+from ...harness.paths import is_path
 from .columns import Columns, QueryColumns
 from .listing import is_listing
 from .query import LaidQuery, LayoutFacts
@@ -267,9 +267,8 @@ class ParquetLayout:
                 f"{place} names {name!r}; expected a path below {self._root}, without `..`"
             )
         path = self._root / relative
-        with suppress(OSError):  # raised for a name that is too long
-            if path.is_file():
-                return path
+        if is_path(str(path)) and path.is_file():
+            return path
         raise DataError(
             f"{place} names {name!r}, but there is no {path}: the table holds no pictures; "
             f"{self._advice}"

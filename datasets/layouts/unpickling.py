@@ -9,13 +9,12 @@ splits the file into them.
 """
 
 import io
-import os
 import pickletools
 from pathlib import Path
 from typing import Any
 
 from ...harness.errors import DataError
-from ...harness.input_file import opened
+from ...harness.input_file import read_at_most
 from ...harness.json_file import stand_in
 
 LARGEST = 256 << 20  # bytes; the largest of REFER has about 50 MiB
@@ -51,7 +50,7 @@ def read_plain_pickle(path: Path) -> Any:
     Raises:
         DataError: the file cannot be read, is too large, is no pickle, or builds anything else.
     """
-    content = _content(path)
+    content = read_at_most(path, LARGEST, "a list of references, as REFER's pickles are,")
     try:
         return _built(content)
     except _Refused as error:
@@ -59,20 +58,6 @@ def read_plain_pickle(path: Path) -> Any:
     except (ValueError, IndexError, KeyError, OverflowError) as error:
         reason = stand_in(path) or f"is damaged, or is no pickle ({error})"
     raise DataError(f"{path}: {reason}; download the file again from where the data set comes from")
-
-
-def _content(path: Path) -> bytes:
-    try:
-        with opened(path) as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            if size_bytes > LARGEST:
-                raise DataError(
-                    f"{path}: has {size_bytes >> 20} MiB; expected a list of references of at most "
-                    f"{LARGEST >> 20} MiB, as REFER's pickles are"
-                )
-            return file.read()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _built(content: bytes) -> Any:

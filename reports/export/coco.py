@@ -1,8 +1,9 @@
 """The masks of a run in COCO's forms, which other tools of segmentation open.
 
-A folder gets ``queries.json``, a data set whose images are the queries, and for each case a file
-with its results: the two arguments of ``COCO(...).loadRes(...)`` in pycocotools. The forms are
-described in https://cocodataset.org/#format-data and https://cocodataset.org/#format-results.
+A folder gets ``queries.json``, a data set whose images are the queries, and in ``results`` for each
+case a file with its results: the two arguments of ``COCO(...).loadRes(...)`` in pycocotools. The
+forms are described in https://cocodataset.org/#format-data and
+https://cocodataset.org/#format-results.
 """
 
 import json
@@ -18,6 +19,7 @@ from ...harness.text import one_line
 from ..load import records_with_masks
 
 QUERIES = "queries.json"
+RESULTS = "results"  # a folder of its own, since a case may be named `queries`
 CATEGORY = {"id": 1, "name": "target"}
 Json = dict[str, Any]
 
@@ -57,7 +59,7 @@ def export_masks(folder: Path, out: Path | None) -> list[Path]:
     files = [_write(out / QUERIES, data_set)]
     for case, records in by_case.items():
         results = [_result(record, images[record.sample_id]["id"]) for record in records]
-        files.append(_write(out / f"{file_stem(case)}.json", results))
+        files.append(_write(out / RESULTS / f"{file_stem(case)}.json", results))
     return files
 
 

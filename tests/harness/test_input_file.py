@@ -9,7 +9,7 @@ import pytest
 
 from lisabench.harness import input_file
 from lisabench.harness.errors import DataError
-from lisabench.harness.input_file import opened, read_text, read_whole
+from lisabench.harness.input_file import opened, read_at_most, read_text, read_whole
 from lisabench.harness.json_file import read_object
 from lisabench.harness.records.arrays import read_arrays
 from lisabench.harness.records.journal import read_lines
@@ -94,3 +94,18 @@ def test_half_a_character_in_utf_16_is_named(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfea")
     with pytest.raises(DataError, match="was read as UTF-16"):
         read_text(tmp_path / "a.yaml")
+
+
+def test_a_file_of_data_has_a_limit_of_its_own(tmp_path):
+    path = tmp_path / "instances.json"
+    path.write_bytes(bytes(3 << 20))
+    assert read_at_most(path, 3 << 20, "a file") == bytes(3 << 20)
+    with pytest.raises(DataError) as caught:
+        read_at_most(path, (3 << 20) - 1, "a COCO annotation file")
+    expected = "instances.json: has 3 MiB; expected a COCO annotation file of at most 2 MiB"
+    assert str(caught.value) == f"{tmp_path}/{expected}"
+    with pytest.raises(DataError, match=r"none: cannot be read \(No such file"):
+        read_at_most(tmp_path / "none", 1, "a file")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="it is a pipe"):
+        read_at_most(tmp_path / "pipe", 1, "a file")

@@ -40,7 +40,7 @@ def test_pycocotools_reads_queries_and_results(run, tmp_path):
     done = command("report", run, "--format", "coco", "--out", tmp_path / "coco")
     assert done.returncode == 0, done.stderr
     data_set = COCO(str(tmp_path / "coco" / "queries.json"))
-    results = data_set.loadRes(str(tmp_path / "coco" / "clip.json"))
+    results = data_set.loadRes(str(tmp_path / "coco" / "results" / "clip.json"))
     masks = [mask for mask in lisabench.masks(run) if mask.case == "clip"]
     assert len(results.anns) == len(masks)
     for annotation, mask in zip(results.anns.values(), masks, strict=True):
@@ -49,9 +49,9 @@ def test_pycocotools_reads_queries_and_results(run, tmp_path):
         assert np.array_equal(results.annToMask(annotation) == 1, mask.mask_HW)
 
 
-def test_a_case_has_a_file_of_its_own_whatever_its_name(tmp_path):
+@pytest.mark.parametrize(("name", "file"), [("../../<b>|x", "*b__x*"), ("queries", "queries*")])
+def test_a_case_has_a_file_of_its_own_whatever_its_name(tmp_path, name, file):
     run = write_run(tmp_path / "run", gallery=6, **SMALL)
-    name = "../../<b>|x"
 
     def renamed(row, key):
         return row | {key: name} if row[key] == "sam" else row
@@ -62,7 +62,11 @@ def test_a_case_has_a_file_of_its_own_whatever_its_name(tmp_path):
     edit_run(run, cases=[renamed(case, "name") for case in cases])
     done = command("report", run, "--format", "coco", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert {path.parent for path in tmp_path.rglob("*b__x*")} == {tmp_path / "out"}
+    (path,) = (tmp_path / "out" / "results").glob(file)
+    others = set(tmp_path.rglob(file)) - {tmp_path / "out" / "queries.json"}
+    assert others == {path}
+    data_set = COCO(str(tmp_path / "out" / "queries.json"))
+    assert len(data_set.loadRes(str(path)).anns) == 6
 
 
 def test_what_cannot_be_exported_is_one_line(run, tmp_path):
