@@ -228,7 +228,7 @@ def test_a_query_that_is_too_long_is_found_before_anything_is_built(
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     keep = Checkpoints(tmp_path, lambda folder: (folder / "weights").write_text("whole"))
     keep.save_last(3, {}, {"step": 3})
-    monkeypatch.setattr(checkpoints, "save_file", fill_the_disk)
+    monkeypatch.setattr(checkpoints, "write_tensors", fill_the_disk)
     with pytest.raises(
         RunFailed,
         match=r"checkpoint-6 cannot be written .*No space left.*the last checkpoint is .*-3",
