@@ -23,7 +23,7 @@ PHASES = {
     "the best weights": (Checkpoints, "save_best", 0),
     "a step": (TrainingJournal, "add_step", 1),
     "a checkpoint": (Checkpoints, "save_last", 1),
-    "the state in a checkpoint": (checkpoints, "save_file", 1),
+    "the state in a checkpoint": (checkpoints, "write_tensors", 1),
     "an epoch": (TrainingJournal, "add_epoch", 0),
     "the end": (TrainingJournal, "conclude", 0),
     "the report": (command, "write_training_report", 0),
