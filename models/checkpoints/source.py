@@ -16,7 +16,12 @@ from ..lisa.prompts import added_tokens
 from .loaded_parts import POSITIONS, LoadedParts, interpolated
 from .random_parts import RandomParts
 
-TOKENIZER_FILES = (tokenizer.FILE, llama_tokenizer.MODEL_FILE, llama_tokenizer.ADDED_FILE)
+TOKENIZER_FILES = (
+    tokenizer.FILE,
+    llama_tokenizer.MODEL_FILE,
+    llama_tokenizer.ADDED_FILE,
+    llama_tokenizer.SPECIAL_FILE,
+)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
@@ -24,6 +25,10 @@ from .tokenizer import IMAGE_ID, START, not_one_token
 MODEL_FILE = "tokenizer.model"
 ADDED_FILE = "added_tokens.json"
 CONFIG_FILE = "tokenizer_config.json"
+SPECIAL_FILE = "special_tokens_map.json"
+SPACED = {"lstrip": False, "rstrip": False}
+# What transformers calls the tokens that a SentencePiece model of LLaMA has itself.
+OWN_SPECIAL = {"bos_token": START, "eos_token": END, "unk_token": "<unk>"}
 NO_LIST = "does not list added tokens with their ids"
 MOST_IDS = 1 << 20  # a larger id is a damaged number: the embedding would take all memory
 
@@ -33,12 +38,15 @@ class LlamaTokenizer:
 
     A prompt is split at its special tokens. The text on both sides of one is stripped, and what is
     left is encoded with a space in front, also in the middle of a prompt. So a line break after
-    ``<im_end>`` and the space before ``[SEG]`` vanish.
+    ``<im_end>`` and the space before ``[SEG]`` vanish. Spaces around ``</s>`` stay if the files of
+    the tokenizer have it as an object with settings, and not as a text: then the space before it,
+    which the template ``llava_llama_2`` has, is a token of the answer.
 
     Args:
         model: a SentencePiece model, as from `read_model`.
         added: tokens that are not in the model, and their ids.
         needed: tokens that must be one token each, beside ``<s>``, ``</s>`` and ``[SEG]``.
+        spaced: the special tokens around which spaces stay.
 
     Attributes:
         seg_id: the id of ``[SEG]``.
@@ -53,8 +61,10 @@ class LlamaTokenizer:
         model: SentencePieceProcessor,
         added: Mapping[str, int],
         needed: tuple[str, ...] = ADDED,
+        spaced: Iterable[str] = (),
     ) -> None:
         self._model = model
+        self._spaced = frozenset(spaced)
         self._special: dict[str, int] = {}
         for i in range(model.get_piece_size()):
             if model.is_control(i) or model.is_unknown(i):
@@ -94,9 +104,9 @@ class LlamaTokenizer:
             if place % 2 == 1:
                 ids.append(self._special[part])
                 continue
-            if place > 0:
+            if place > 0 and parts[place - 1] not in self._spaced:
                 part = part.lstrip()
-            if place < len(parts) - 1:
+            if place < len(parts) - 1 and parts[place + 1] not in self._spaced:
                 part = part.rstrip()
             ids += self._model.encode(part)
         return ids
@@ -123,7 +133,41 @@ def load(folder: Path, needed: tuple[str, ...] = ADDED) -> LlamaTokenizer:
     Raises:
         DataError: a file is missing or broken, or a token that is needed is not one token.
     """
-    return LlamaTokenizer(read_model(folder / MODEL_FILE), added_tokens(folder), needed)
+    model = read_model(folder / MODEL_FILE)
+    return LlamaTokenizer(model, added_tokens(folder), needed, _spaced_tokens(folder))
+
+
+def _spaced_tokens(folder: Path) -> list[str]:
+    """Return the special tokens around which spaces stay, in a folder of ours.
+
+    A folder that an earlier release converted does not list them: it has none.
+
+    Raises:
+        DataError: ``special_tokens_map.json`` is broken.
+    """
+    path = folder / SPECIAL_FILE
+    if not path.exists():
+        return []
+    return [token for token, setting in _special_tokens(path).items() if setting == SPACED]
+
+
+def _special_tokens(path: Path) -> dict[str, Any]:
+    """Return how each of a model's own special tokens is in a file: as a text, or as `SPACED`.
+
+    A token that takes away the spaces on one of its sides counts as a text; LLaMA's take none.
+
+    Raises:
+        DataError: the file is broken.
+    """
+    content = read_object(path)
+    settings: dict[str, Any] = {}
+    for name, token in OWN_SPECIAL.items():
+        setting = content.get(name)
+        if isinstance(setting, dict) and not setting.get("lstrip") and not setting.get("rstrip"):
+            settings[token] = SPACED
+        elif setting is not None:
+            settings[token] = token
+    return settings
 
 
 def read_model(path: Path) -> SentencePieceProcessor:
@@ -200,6 +244,20 @@ def _checked_id(token: object, i: object) -> int:
 
 
 def write(folder: Path, source: Path, added: Mapping[str, int]) -> None:
-    """Copy the tokenizer of one folder into another, with these added tokens."""
+    """Copy the tokenizer of one folder into another, with these added tokens.
+
+    Raises:
+        DataError: the list of special tokens is broken.
+    """
     shutil.copyfile(source / MODEL_FILE, folder / MODEL_FILE)
     (folder / ADDED_FILE).write_text(json.dumps(dict(added), indent=2) + "\n", encoding="utf-8")
+    # transformers 4.31 makes an object of each special token when it makes a tokenizer, and takes
+    # what the file has afterwards. So a source without the file has objects.
+    settings: dict[str, Any] = dict.fromkeys(OWN_SPECIAL.values(), SPACED)
+    if (source / SPECIAL_FILE).exists():
+        settings |= _special_tokens(source / SPECIAL_FILE)
+    content = {}
+    for name, token in OWN_SPECIAL.items():
+        is_spaced = settings[token] == SPACED
+        content[name] = {"content": token, **SPACED} if is_spaced else token
+    (folder / SPECIAL_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

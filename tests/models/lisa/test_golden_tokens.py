@@ -58,6 +58,20 @@ def test_golden_ids_are_the_originals(tokenizer: LlamaTokenizer, row: dict) -> N
     assert tokenizer.encode(row["prompt"]) == row["input_ids"]
 
 
+def test_golden_answer_keeps_its_space_if_the_end_is_an_object(
+    model: SentencePieceProcessor, tokenizer: LlamaTokenizer
+) -> None:
+    added = {token: tokenizer.encode(token)[1] for token in RECORDED["added"]}
+    spaced = LlamaTokenizer(model, added, spaced=("<s>", "</s>", "<unk>"))
+    for row in ROWS:
+        expected = row["input_ids"]
+        if row["conversation"] == "llava_llama_2":
+            # Recorded with transformers 4.31 from a folder whose special_tokens_map.json has
+            # objects: "." (869), a space (29871), and </s>.
+            expected = [*expected[:-2], 869, 29871, 2]
+        assert spaced.encode(row["prompt"]) == expected
+
+
 def test_golden_vocabulary_is_the_originals(tokenizer: LlamaTokenizer) -> None:
     assert tokenizer.size == RECORDED["vocabulary"]
     assert tokenizer.seg_id == RECORDED["vocabulary"] - 3
