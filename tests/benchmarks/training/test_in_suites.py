@@ -1,6 +1,7 @@
 """Trainings of a suite: what may be said of them, how they are carried out, and claims on them."""
 
 import json
+import shutil
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from lisabench.harness.errors import UsageError
 from lisabench.harness.records.manifest import SuiteTraining
 from lisabench.harness.records.run import read_run
 from lisabench.harness.records.training import read_training
+from lisabench.models.lisa import packaged, weights_format
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run_report import write_report
 
@@ -238,6 +240,9 @@ def test_a_suite_trains_goes_on_after_a_failure_and_resumes(
         FASTER | {"claim": "broken", "candidate": "broken"},
     ]
     mine = content(data_root, claims=stated)
+    # What they say of themselves is there, as a check of the suite needs it; the weights are gone.
+    (tmp_path / "gone").mkdir()
+    shutil.copy(packaged.FAMILY / "dual" / weights_format.CONFIG, tmp_path / "gone")
     mine["trainings"] |= {"broken": TWO_STEPS | {"weights": str(tmp_path / "gone")}}
     mine["trainings"] |= {"capped": TWO_STEPS | {"gpu_memory": "8GB", "device": "auto"}}
     suite, out = suite_file.validate(mine), tmp_path / "out"
