@@ -710,7 +710,9 @@ def list_(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="What to list; or an adapter's file, for its settings.", show_default="everything"
+            help="What to list; an adapter's file, for its settings; or a folder of weights, for "
+            "what they say of themselves.",
+            show_default="everything",
         ),
     ] = None,
     as_json: Json = False,

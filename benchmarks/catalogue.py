@@ -9,8 +9,9 @@ from typing import get_args, get_type_hints
 from ..datasets.layouts import known
 from ..harness import metrics, protocols
 from ..harness.errors import UsageError, unknown
+from ..harness.paths import user_path
 from ..models import registry
-from ..models.lisa import costs
+from ..models.lisa import costs, weights_format
 from ..models.lisa.presets import PRESETS
 from ..models.training import recipes
 from . import suite, suite_file
@@ -20,19 +21,23 @@ def catalogue(heading: str | None) -> dict[str, dict[str, str]]:
     """Return names and a description of each, by heading.
 
     Args:
-        heading: a name in `HEADINGS`; None for all; or an adapter that is named by its file or its
-            module, whose settings are then listed.
+        heading: a name in `HEADINGS`; None for all; an adapter that is named by its file or its
+            module, whose settings are then listed; or a folder or hub id of weights: then all that
+            they say of themselves is listed.
 
     Raises:
         UsageError: there is no such heading, or the adapter cannot be used.
+        DataError: the weights are not of our layout, or the hub cannot be reached.
     """
     if heading is None:
         return {name: entries() for name, entries in HEADINGS.items()}
     if registry.is_place(heading):
         return {"adapters": {heading: _described(heading)}, "settings": _settings_of(heading)}
-    if heading not in HEADINGS:
-        raise unknown("list", heading, HEADINGS)
-    return {heading: HEADINGS[heading]()}
+    if heading in HEADINGS:
+        return {heading: HEADINGS[heading]()}
+    if user_path(heading).is_dir() or weights_format.HUB_ID.match(heading):
+        return {"weights": _stated_by(heading)}
+    raise unknown("list", heading, HEADINGS)
 
 
 def outline(catalogue: Mapping[str, Mapping[str, str]], columns: int | None = None) -> str:
@@ -125,6 +130,19 @@ def _settings_of(adapter: str) -> dict[str, str]:
             default = f"from the weights, else {default}"
         descriptions[field.name] = f"{meaning}({text}) [{default}]"
     return descriptions
+
+
+def _stated_by(weights: str) -> dict[str, str]:
+    """Return all that weights say of themselves; the settings are applied unless given."""
+    saved = weights_format.stated(weights)
+    entries = {name: str(value) for name, value in saved.settings.items()}
+    entries["source"] = saved.source
+    entries["sizes"] = str(saved.sizes)
+    entries["contaminated_splits"] = ", ".join(saved.contaminated_splits) or "none known"
+    entries["weights_hash"] = saved.weights_hash
+    for number, warning in enumerate(saved.warnings, start=1):
+        entries[f"warning {number}"] = warning
+    return entries
 
 
 def documented_attributes(documented: type) -> dict[str, str]:

@@ -53,23 +53,27 @@ def filled(given: Mapping[str, Any]) -> Mapping[str, Any]:
                 f"the weights in {weights} are of preset={saved.preset}, not {preset}: "
                 f"set preset={saved.preset}, or leave it out"
             )
-    vision = given.get("vision", saved.vision)
     settings = {}
     for name, value in saved.settings.items():
-        if _applies(name, vision, saved):
+        if _applies(name, given, saved):
             settings[name] = value
     return {**settings, **given}
 
 
-def _applies(name: str, vision: str, saved: weights_format.Saved) -> bool:
-    """Return whether a stated setting is for a model of this variant.
+def _applies(name: str, given: Mapping[str, Any], saved: weights_format.Saved) -> bool:
+    """Return whether a stated setting means something beside what is given.
 
-    It may be another one than the weights': a training may start from them.
+    Another variant, or another side of CLIP's images, may be given, since a training may start from
+    the weights.
     """
+    vision = given.get("vision", saved.vision)
     if name in ("bridge", "frame"):
         return vision == saved.vision
-    if name in ("clip_px", "image_tokens"):
+    if name == "clip_px":
         return vision != "sam"
+    if name == "image_tokens":
+        stated_px = saved.settings["clip_px"]
+        return vision != "sam" and given.get("clip_px", stated_px) == stated_px
     return True
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from lisabench.benchmarks import suite_file
+from lisabench.benchmarks import catalogue, suite_file
 from lisabench.benchmarks.training.setup import resolve_setup
 from lisabench.harness.errors import UsageError
 from lisabench.models.lisa import packaged, stated_settings, weights_format
@@ -95,6 +95,7 @@ def test_what_is_given_comes_before_what_weights_state(write: Write, name: str, 
         ({"seg_head": "text_hidden_fcs"}, "have seg_head=seg_token_to_sam, not text_hidden_fcs"),
         ({"sam": "preset"}, "not of .*sam=preset.*: set .*sam=tiny_s, clip_px=224.*or leave them"),
         ({"clip_px": 336}, "not of .*clip_px=336"),
+        ({"clip_px": 112}, "not of .*clip_px=112.*: set .*clip_px=224, image_tokens=pooled, or"),
     ],
 )
 def test_what_could_not_work_is_refused_before_anything_is_loaded(
@@ -164,6 +165,20 @@ def test_a_config_that_is_written_again_is_read_again(write: Write) -> None:
     assert weights_format.stated(folder).vision == "clip"
     shutil.copyfile(Path(other) / weights_format.CONFIG, Path(folder) / weights_format.CONFIG)
     assert weights_format.stated(folder).vision == "sam"
+
+
+def test_list_shows_all_that_weights_say_of_themselves(write: Write) -> None:
+    folder = write(**OTHER)
+    (heading,) = catalogue.catalogue(folder).items()
+    assert heading[0] == "weights"
+    saved = weights_format.stated(folder)
+    expected = {name: str(value) for name, value in saved.settings.items()}
+    assert heading[1].items() >= {**expected, "weights_hash": saved.weights_hash}.items()
+    with pytest.raises(UsageError, match=r"unknown list 'setings'.*did you mean 'settings'"):
+        catalogue.catalogue("setings")
+    settings = catalogue.catalogue("settings")["settings"]
+    shown = {name for name in OTHER if "[from the weights, else " in settings[f"lisa: {name}"]}
+    assert shown == set(OTHER)
 
 
 # Training
