@@ -23,6 +23,7 @@ from lisabench.models.checkpoints.source import open_source
 from lisabench.models.lisa import llama_tokenizer, presets, weights_format
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.network import LisaModel, Prompt
+from lisabench.models.registry import make_case
 
 pytestmark = pytest.mark.no_clock
 
@@ -631,6 +632,25 @@ def test_precision_and_quantisation_are_those_of_the_case(converted: Path) -> No
     assert half.encoder.clip.dtype == torch.bfloat16
     assert half.llm.lm_head.weight.dtype == torch.bfloat16
     assert half.llm.model.rotary_emb.inv_freq.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision"),
+    [(torch.bfloat16, "bf16"), (torch.float16, "fp16"), (torch.float32, "fp32")],
+)
+def test_converted_weights_alone_make_the_case_that_they_were_published_for(
+    tmp_path: Path, tensors: dict, tower: Path, dtype: torch.dtype, precision: str
+) -> None:
+    """As the v1 releases: the language model is in half precision, CLIP in single precision."""
+    published = {name: tensor.to(dtype) for name, tensor in without(tensors, CLIP).items()}
+    src = factory.write_lisa(tmp_path / "LISA-7B-v1", published)
+    folder = convert(src, tmp_path / "ours", tower, template="llava_llama_2").folder
+    made = make_case("lisa", {"weights": str(folder), "device": "cpu"})
+    assert (made.preset, made.vision) == ("tiny", "dual")
+    assert (made.precision, made.template) == (precision, "llava_llama_2")
+    made.check_weights()
+    card = (folder / "README.md").read_text()
+    assert all(f"`{name}={value}`" in card for name, value in made.saved.settings.items())
 
 
 def test_weights_that_are_nowhere_are_refused_in_one_line(
