@@ -97,7 +97,7 @@ def facts_of(
     if trained_on_val is None:
         trained_on_val = release is not None
     return Facts(
-        source=_hub_id(folder) or folder.absolute().name,
+        source=hub_id(folder) or folder.absolute().name,
         template=template,
         template_is_stated=is_stated,
         contaminated_splits=("val",) if trained_on_val else (),
@@ -121,7 +121,7 @@ def _names_of_releases(folder: Path, base: Path, config: Mapping[str, Any]) -> l
     """Return the names that a checkpoint has, and those of what it was made from, each once."""
     names = []
     for path in (folder, base):
-        names.append(_hub_id(path) or path.absolute().name)
+        names.append(hub_id(path) or path.absolute().name)
     # Where transformers has read it from: an id, or a folder, of which only the last part counts.
     named = config.get("_name_or_path")
     if isinstance(named, str) and named:
@@ -129,7 +129,7 @@ def _names_of_releases(folder: Path, base: Path, config: Mapping[str, Any]) -> l
     return list(dict.fromkeys(names))
 
 
-def _hub_id(folder: Path) -> str | None:
+def hub_id(folder: Path) -> str | None:
     """Return a folder's id on the Hugging Face hub if it is a snapshot in the hub's cache.
 
     The cache has it at ``models--OWNER--NAME/snapshots/REVISION``.

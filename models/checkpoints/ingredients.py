@@ -118,37 +118,28 @@ def gathered(
     """
     source = _place(src)
     if source.path.is_file():
-        for option, given in (("--vision-tower", vision_tower), ("--sam", sam)):
-            if given is not None:
-                raise UsageError(
-                    f"{src} is a file that holds all parts: leave out {option} {given}"
-                )
-        return Ingredients(source.path, vision_tower, sam, _tokenizer_of_modified(source.path))
+        return _of_modified(source.path, vision_tower, sam)
     if not source.path.is_dir():
         return Ingredients(src, vision_tower, sam)  # `upstream.read` says what is expected
-    base = source.path if source.model is not None else upstream.base_of(source.path)
-    names = _names(source, base)
-    config = upstream.settings_of(base)
-    if source.model is not None:
-        _refuse_other_language_model(source, config)
-        _refuse_missing_tokenizer(source)
-    if names is None:
-        _refuse_small_disks([source], dst)
+    if source.model is not None and CONFIG not in source.model.sizes:
+        # An adapter is small; what it was made for is a folder here.
         source.fetch()
-        names = _names(Place(src, source.path), source.path) or set()
+        source = Place(src, source.path)
+    base = source.path if source.model is not None else upstream.base_of(source.path)
+    names = _names(source, base, dst)
     upstream.check_sam(src, sam, names)
     upstream.check_clip(src, vision_tower, names)
 
     tower_place = None if vision_tower is None else _place(vision_tower)
     if vision_tower is None and not upstream.holds_clip(names):
-        tower_place = _named_tower(src, dst, base, config)
+        tower_place = _named_tower(src, dst, base)
     sam_place = None if sam is None else _place(sam)
     others = [place for place in (tower_place, sam_place) if place is not None]
     places = [*others, source]
     if any(place.model is not None for place in places):
-        _refuse_other_clip(source, config, tower_place)
-        if sam_place is not None:
-            _refuse_other_sam(sam_place)
+        _refuse_other_clip(source, base, tower_place)
+        _refuse_other_sam(sam_place)
+        _refuse_other_tokenizer(source, base)
         _refuse_small_disks(places, dst)
     for place in places:
         place.fetch()
@@ -157,6 +148,14 @@ def gathered(
         vision_tower=None if tower_place is None else tower_place.path,
         sam=None if sam_place is None else sam_place.path,
     )
+
+
+def _of_modified(file: Path, vision_tower: Path | None, sam: Path | None) -> Ingredients:
+    """Return the ingredients of a checkpoint of the modified LISA: it and a tokenizer."""
+    for option, given in (("--vision-tower", vision_tower), ("--sam", sam)):
+        if given is not None:
+            raise UsageError(f"{file} is a file that holds all parts: leave out {option} {given}")
+    return Ingredients(file, None, None, _tokenizer_of_modified(file))
 
 
 def _place(name: Path) -> Place:
@@ -187,32 +186,39 @@ def _chosen_weights(folder: Path, names: Sequence[str]) -> list[str]:
         shards = [name for name in names if NUMBERED.match(name) and name.startswith(stem)]
         if shards:
             return shards
-    return [name for name in names if name.endswith(".pth")][:1]  # a SAM of its authors
+    return []
 
 
-def _names(source: Place, base: Path) -> set[str] | None:
+def _names(source: Place, base: Path, dst: Path) -> set[str]:
     """Return the original's names of a LISA's or LLaVA's weights.
 
-    It is None where they are known only when the weights are here: of a single file on the Hub.
+    Of a model on the Hub they are in its index. One that is a single file has none: it is
+    downloaded, if its settings are those of a LISA or LLaVA.
     """
     if source.model is None:
-        file_names = set(WeightFiles(upstream.files_of(base)).shapes)
+        names = WeightFiles(upstream.files_of(base)).shapes.keys()
+        upstream.settings_of(base)
     else:
-        indexes = [index for index in INDEXES if (base / index).is_file()]
-        if not indexes:
-            return None
-        file_names = set(weight_map(base / indexes[0]))
-    renamed = {language_model_name(name) for name in file_names}
+        _refuse_other_language_model(source, upstream.settings_of(base))
+        indexes = [index for index in INDEXES if index in source.model.sizes]
+        if indexes:
+            names = weight_map(base / indexes[0]).keys()
+        else:
+            _refuse_other_tokenizer(source, base)
+            _refuse_small_disks([source], dst)
+            source.fetch()
+            names = WeightFiles(upstream.files_of(base)).shapes.keys()
+    renamed = {language_model_name(name) for name in names}
     return {name for name in renamed if name is not None}
 
 
-def _named_tower(src: Path, dst: Path, base: Path, config: Mapping[str, Any]) -> Place:
+def _named_tower(src: Path, dst: Path, base: Path) -> Place:
     """Return the vision tower that a checkpoint's settings name: a folder, or one on the Hub.
 
     Raises:
         DataError: it is neither.
     """
-    name = upstream.tower_name(config)
+    name = upstream.tower_name(upstream.settings_of(base))
     for folder in (base / name, Path(name)):
         if folder.is_dir():
             return Place(Path(name), folder)
@@ -270,18 +276,21 @@ def _refuse_other_language_model(source: Place, config: Mapping[str, Any]) -> No
         )
 
 
-def _refuse_other_clip(source: Place, config: Mapping[str, Any], tower: Place | None) -> None:
+def _refuse_other_clip(source: Place, base: Path, tower: Place | None) -> None:
     """Refuse a CLIP of other sizes than the presets with this language model have.
 
     Raises:
-        DataError: its settings state such sizes.
+        DataError: its settings state such sizes, or a folder here has no CLIP.
     """
+    config = upstream.settings_of(base)
     if tower is None:
-        place, clip = source, included_clip_settings(config, source.path / CONFIG)
+        place, clip = source, included_clip_settings(config, base / CONFIG)
     else:
+        if tower.model is None:
+            upstream.clip_files(tower.path)
         file = tower.path / CONFIG
-        place, clip = tower, clip_settings(read_object(file), file) if file.exists() else {}
-    fitting = _fitting_presets(language_settings(config, source.path / CONFIG))
+        place, clip = tower, clip_settings(read_object(file), file)
+    fitting = _fitting_presets(language_settings(config, base / CONFIG))
     if not fitting or any(_is_of(clip, sizes.clip, CLIP_SIZES) for sizes in fitting):
         return
     expected = " or ".join(sorted({_clip_text(sizes) for sizes in fitting}))
@@ -312,15 +321,18 @@ def _clip_text(sizes: Preset) -> str:
     return f"{sizes.clip.image_px} px, {sizes.clip.layers} x {sizes.clip.hidden}"
 
 
-def _refuse_other_sam(sam: Place) -> None:
+def _refuse_other_sam(sam: Place | None) -> None:
     """Refuse a SAM of another width than those that were published.
 
     Raises:
-        DataError: it is such.
+        DataError: its settings state such a width, or it is a file or a folder here with no SAM.
     """
-    file = sam.path / CONFIG
-    if sam.model is None or not file.exists():
+    if sam is None:
         return
+    if sam.model is None:
+        WeightFiles(upstream.sam_files(sam.path))
+        return
+    file = sam.path / CONFIG
     config = read_object(file)
     width = clip_settings(config, file).get("hidden_size")
     widths = {sizes.hidden for sizes in SAM_SIZES.values()}
@@ -333,21 +345,20 @@ def _refuse_other_sam(sam: Place) -> None:
         )
 
 
-def _refuse_missing_tokenizer(source: Place) -> None:
-    """Check that a model on the Hub has a tokenizer that can be read.
+def _refuse_other_tokenizer(source: Place, base: Path) -> None:
+    """Check that there is a tokenizer that can be read.
 
     Raises:
-        DataError: it has not.
+        DataError: there is none.
     """
-    if source.model is None or llama_tokenizer.MODEL_FILE in source.model.sizes:
-        return
-    has_adapter = any(name in source.model.sizes for name in lora.FILES)
-    if not has_adapter:
+    if source.model is not None and llama_tokenizer.MODEL_FILE not in source.model.sizes:
         raise DataError(
             f"{source.name} has no {llama_tokenizer.MODEL_FILE}, LLaMA's SentencePiece model: "
             "download it into a folder, put that file of the model that it was trained from "
             "beside it, and give the folder"
         )
+    folder = upstream.tokenizer_folder(source.path, base)
+    llama_tokenizer.read_model(folder / llama_tokenizer.MODEL_FILE)
 
 
 def _refuse_small_disks(places: Sequence[Place], dst: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from ...harness.errors import DataError
 from ...harness.paths import is_path
-from ...harness.text import escape
 from . import release_names
 from .facts import TEMPLATE, Facts, checked_template
 from .shards import opened
@@ -76,7 +75,7 @@ class Modified:
                 scores.append(f"{name} {value:.3f}")
         left_out = [name for name in self.beside if name.endswith("state_dict")]
         sentences = [
-            f"{escape(source)}: vision={self.vision}, seg_head=seg_token_to_sam, "
+            f"{source}: vision={self.vision}, seg_head=seg_token_to_sam, "
             f"conditioning=described, frame={self.frame}",
             f"scores in the file, by its author's definitions: {', '.join(scores) or 'none'}",
             f"not converted: {', '.join(left_out) or 'nothing'}",

@@ -16,8 +16,10 @@ from torch import Tensor
 from ...harness.errors import DataError, UsageError
 from ...harness.json_file import read_object
 from ...harness.paths import is_path
+from ..lisa import llama_tokenizer
 from ..lisa.weights_format import FORMAT
 from . import lora
+from .facts import hub_id
 from .modified import Modified, checkpoint_of
 from .original_settings import clip_settings, included_clip_settings, language_settings
 from .release_names import clip_name, language_model_name, sam_rename
@@ -35,7 +37,7 @@ DEEPSPEED = (
 )
 NO_WEIGHTS = "no model*.safetensors and no pytorch_model*.bin"
 # LLaVA's first releases are differences to LLaMA's weights (``make_delta.py`` of its authors).
-DELTA = re.compile(r"(^|[-_])delta([-_]|$)", re.IGNORECASE)
+DELTA = re.compile(r"(^|[-_/])delta([-_]|$)", re.IGNORECASE)
 NORM = "model.norm.weight"
 # Weights of LLaMA's last norm are about 1 to 2; fine-tuning changes them by some thousandths.
 LARGEST_DELTA = 0.02
@@ -181,7 +183,7 @@ def read(
         config=language_settings(config, settings_file),
         clip_config=clip_config,
         settings_file=settings_file,
-        tokenizer=src if (src / "tokenizer.model").exists() else base,
+        tokenizer=tokenizer_folder(src, base),
         base=base,
         layers=(*_sam(base, sam, own_names), *clip_layers, *own_layers),
         lora=_lora(own_layers, src),
@@ -251,9 +253,14 @@ def _base_of_adapter(folder: Path) -> Path:
             return base
     raise DataError(
         f"{folder} holds only an adapter, and the model that it was made for ({name}) is no folder "
-        f"here: get that model, and set base_model_name_or_path in {folder / lora.CONFIG} "
-        "to its folder"
+        f"here: get that model (from the Hub: hf download {name} --local-dir FOLDER), and set "
+        f"base_model_name_or_path in {folder / lora.CONFIG} to its folder"
     )
+
+
+def tokenizer_folder(folder: Path, base: Path) -> Path:
+    """Return the folder with the tokenizer: an adapter's own, or that of its base."""
+    return folder if (folder / llama_tokenizer.MODEL_FILE).exists() else base
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -280,9 +287,9 @@ def _refuse_name_of_delta(folder: Path) -> None:
     Raises:
         DataError: it says so.
     """
-    for part in (folder.name, *folder.resolve().parts[-3:-2]):
-        if DELTA.search(part):
-            raise _is_delta(folder, f"its name, {part.removeprefix('models--')}, says so")
+    name = hub_id(folder) or folder.absolute().name
+    if DELTA.search(name):
+        raise _is_delta(folder, f"its name, {name}, says so")
 
 
 def _refuse_values_of_delta(folder: Path, layer: Layer) -> None:
@@ -378,14 +385,24 @@ def _clip(
         return [], included_clip_settings(config, folder / "config.json")
     if tower is None:
         tower = _named_tower(folder, config)
+    files = WeightFiles(clip_files(tower))
+    settings = clip_settings(read_object(tower / "config.json"), tower / "config.json")
+    return [Layer(files, clip_name)], settings
+
+
+def clip_files(tower: Path) -> list[Path]:
+    """Return the files with CLIP's weights.
+
+    Raises:
+        DataError: there are none, or not all of them.
+    """
     files = weight_files(tower) if tower.is_dir() else []
     if not files:
         raise DataError(
             f"{tower} holds no CLIP: it is no folder with config.json and model*.safetensors or "
             "pytorch_model*.bin; give one, or an id such as openai/clip-vit-large-patch14"
         )
-    settings = clip_settings(read_object(tower / "config.json"), tower / "config.json")
-    return [Layer(WeightFiles(files), clip_name)], settings
+    return files
 
 
 def _named_tower(folder: Path, config: Mapping[str, Any]) -> Path:

@@ -26,7 +26,7 @@ def test_runs_that_get_too_little_end_in_one_line_and_can_be_resumed(tmp_path):
 
 @pytest.mark.slow
 def test_a_checkpoint_of_the_originals_layout_is_converted_segmented_and_run(tmp_path):
-    numbers = list(full_size.campaign("tiny", tmp_path, ["preset=tiny"]))
+    numbers = list(full_size.campaign("tiny", tmp_path))
     assert [value for name, value in numbers if name == "fault"] == []
 
 

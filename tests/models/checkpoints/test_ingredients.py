@@ -281,6 +281,66 @@ def test_a_sam_that_is_none_is_refused_by_its_settings(hub, tensors):
     assert "its model_type is 'sam2'" in message and "give facebook/sam-vit-huge" in message
 
 
+def test_ingredients_here_are_looked_at_before_those_on_the_hub(hub, tensors, tmp_path):
+    publish_lisa(hub, tensors)
+    assert "there is no sam.pth" in refused_start(hub, tensors, "--sam", "sam.pth")
+    Path("empty").mkdir()
+    assert "empty holds no SAM" in refused_start(hub, tensors, "--sam", "empty")
+    tower = ("--sam", SAM_HUGE, "--vision-tower", "empty")
+    assert "empty holds no CLIP" in refused_start(hub, tensors, *tower)
+    local = factory.write_lisa(tmp_path / "local", without(tensors, CLIP))
+    (local / "tokenizer.model").write_bytes(b"cut")
+    assert "tokenizer.model is not a SentencePiece model" in refused(hub, local, "ours")
+
+
+def refused_start(hub: Hub, tensors: dict, *options: str) -> str:
+    """Return the message for a start from a LLaVA on the Hub."""
+    if not hub.folder("owner/llava").exists():
+        factory.write_lisa(hub.folder("owner/llava"), without(tensors, SAM, HEAD, CLIP), "bin", 2)
+        releases.write_sam(hub.folder(SAM_HUGE), releases.sam(SMALL))
+    return refused(hub, "owner/llava", "ours", *options)
+
+
+def test_an_adapter_on_the_hub_is_merged_into_its_model_here(hub, tensors, tmp_path):
+    base = factory.write_lisa(tmp_path / "base", tensors)
+    adapter = hub.folder("owner/adapter")
+    adapter.mkdir(parents=True)
+    head = {"base_model.model.lm_head.weight": tensors["lm_head.weight"] + 1}
+    factory.save(head, adapter / "adapter_model.safetensors")
+    settings = {"lora_alpha": 16, "r": 4, "base_model_name_or_path": str(base)}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    done = lisabench("convert", "owner/adapter", "ours")
+    assert done.returncode == 0, done.stderr
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    assert hub.downloaded == [f"owner/adapter {name}" for name in names]
+    settings["base_model_name_or_path"] = "owner/llava"
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    shutil.rmtree(hub.cache)
+    done = lisabench("convert", "owner/adapter", "other")
+    assert "hf download owner/llava --local-dir FOLDER" in done.stderr
+
+
+def test_a_model_of_one_file_is_downloaded_after_its_settings_were_read(hub, tensors):
+    publish_lisa(hub, tensors)
+    shutil.rmtree(hub.folder(LISA))
+    factory.write_lisa(hub.folder(LISA), without(tensors, CLIP), "safetensors", 1)
+    done = lisabench("convert", LISA, "ours")
+    assert done.returncode == 0, done.stderr
+    assert hub.downloaded[:4] == [
+        f"{LISA} config.json",
+        f"{LISA} tokenizer.model",
+        f"{LISA} added_tokens.json",
+        f"{LISA} model.safetensors",
+    ]
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_folders_above_a_checkpoint_do_not_make_it_a_delta(tensors, tmp_path):
+    src = factory.write_lisa(tmp_path / "delta" / "models" / "mine", tensors)
+    done = lisabench("convert", src, "ours")
+    assert done.returncode == 0, done.stderr
+
+
 def test_deltas_are_refused_by_their_id(hub, tensors):
     hub_id = "liuhaotian/LLaVA-7b-delta-v1-1"
     factory.write_lisa(hub.folder(hub_id), without(tensors, SAM, HEAD, CLIP), "bin", 2)
