@@ -6,7 +6,7 @@ the model.
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -381,7 +381,8 @@ def _write(plan: ConversionPlan, source: Original, folder: Path, progress: Progr
         progress(count, len(plan.names), name)
     settings = replace(plan.saved, weights_hash=writer.close(), precision=precision)
     llama_tokenizer.write(folder, source.tokenizer, plan.tokens)
-    (folder / "README.md").write_text(_card(settings, writer), encoding="utf-8")
+    doubts = plan.known.doubts if settings.trained else ()
+    (folder / "README.md").write_text(_card(settings, writer, doubts), encoding="utf-8")
     # Last: a folder without its settings is not taken for a checkpoint.
     saved.write(folder, settings)
     warnings = [*settings.contaminations, *settings.warnings]
@@ -390,8 +391,7 @@ def _write(plan: ConversionPlan, source: Original, folder: Path, progress: Progr
             f"{len(broken)} of {len(plan.names)} weights have values that are NaN or infinite, "
             f"such as {broken[0]}: answers made with them are not finite either"
         )
-    if settings.trained:
-        warnings += plan.known.doubts
+    warnings += doubts
     facts = list(plan.known.sentences)
     if source.quantized:
         facts.append(
@@ -425,13 +425,14 @@ def _tensors(plan: ConversionPlan, source: Original) -> Iterator[tuple[str, Tens
             yield f"{HEAD}0.{name}", tensor.to(dtype)
 
 
-def _card(settings: saved.Saved, writer: ShardWriter) -> str:
+def _card(settings: saved.Saved, writer: ShardWriter, doubts: Iterable[str]) -> str:
     """Return the folder's README: what a person who finds the folder needs to know."""
     state = "trained"
     if not settings.trained:
         state = "a start of training: its projection of [SEG] is random"
     trained_on = escape(", ".join(settings.contaminated_splits) or "not known")
     template_note = "" if settings.template_is_stated else TEMPLATE_NOT_STATED
+    notes = "".join(f"- beware: {escape(doubt)}\n" for doubt in doubts)
     return f"""# LISA, in lisabench's layout
 
 - from: {escape(settings.source)}
@@ -440,7 +441,7 @@ def _card(settings: saved.Saved, writer: ShardWriter) -> str:
 - settings: {saved.settings_on_card(settings)}{template_note}
 - splits of ReasonSeg meant for evaluation that it was trained on: {trained_on}
 - weights: `{settings.weights_hash}`
-
+{notes}
 Use it with `weights=` this folder: the settings are applied unless others are given.
 The licences of the weights that it was made from apply.
 """

@@ -127,6 +127,7 @@ def gathered(
         source = Place(src, source.path)
     base = source.path if source.model is not None else upstream.base_of(source.path)
     names = _names(source, base, dst)
+    upstream.check_language_model(src, names)
     upstream.check_sam(src, sam, names)
     upstream.check_clip(src, vision_tower, names)
 
@@ -308,8 +309,10 @@ def _fitting_presets(language: Mapping[str, Any]) -> list[Preset]:
 
 def _is_of(settings: Mapping[str, Any], part: object, keys: Mapping[str, str]) -> bool:
     """Return whether the sizes that settings state are those of a preset's part."""
-    return all(settings.get(key, getattr(part, name)) == getattr(part, name)
-               for key, name in keys.items())  # fmt: skip
+    for key, name in keys.items():
+        if key in settings and settings[key] != getattr(part, name):
+            return False
+    return True
 
 
 def _stated(settings: Mapping[str, Any], keys: Mapping[str, str]) -> str:

@@ -24,7 +24,7 @@ from .modified import Modified, checkpoint_of
 from .original_settings import clip_settings, included_clip_settings, language_settings
 from .release_names import clip_name, language_model_name, sam_rename
 from .shards import Shape, WeightFiles, weight_files
-from .upstream_names import SAM, VISION_TOWER
+from .upstream_names import EMBEDDING, SAM, VISION_TOWER
 
 # What DeepSpeed writes in place of weights.
 DEEPSPEED = (
@@ -320,6 +320,20 @@ def holds_sam(names: Collection[str]) -> bool:
 def holds_clip(names: Collection[str]) -> bool:
     """Return whether weights of these names include CLIP."""
     return any(name.startswith(VISION_TOWER) for name in names)
+
+
+def check_language_model(place: Path, names: Collection[str]) -> None:
+    """Check that weights of these names include a language model.
+
+    Raises:
+        DataError: they do not.
+    """
+    if EMBEDDING not in names:
+        raise DataError(
+            f"{place} is no LISA and no LLaVA: it holds no language model ({EMBEDDING}), but "
+            f"{min(names, default='nothing'):.80}; give one such as xinlai/LISA-7B-v1, or "
+            "llava-hf/llava-1.5-7b-hf with --sam facebook/sam-vit-huge"
+        )
 
 
 def check_sam(place: Path, sam: Path | None, names: Collection[str]) -> None:

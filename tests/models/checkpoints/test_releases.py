@@ -22,7 +22,7 @@ from lisabench.harness.errors import DataError, UsageError
 from lisabench.models.adapters.lisa import build
 from lisabench.models.checkpoints import weights_hash
 from lisabench.models.checkpoints.convert import convert, weights_of
-from lisabench.models.checkpoints.release_names import language_model_name
+from lisabench.models.checkpoints.release_names import language_model_name, sam_rename
 from lisabench.models.checkpoints.shards import WeightFiles, opened, weight_files
 from lisabench.models.lisa import presets, weights_format
 from lisabench.models.lisa.config import LisaConfig
@@ -119,6 +119,16 @@ def test_the_names_of_llava_at_full_size_are_those_of_the_preset():
     renamed = {language_model_name(name) for name in model.state_dict()}
     needed = {name for name in weights_of(sizes) if not name.startswith((SAM, HEAD))}
     assert renamed == needed
+
+
+@pytest.mark.parametrize("name", presets.SAM_SIZES)
+def test_the_names_of_sam_at_full_size_are_those_of_the_preset(name):
+    sizes = presets.PRESETS["lisa-7b"].with_sam(name)
+    with torch.device("meta"):
+        names = set(releases.sam(sizes).state_dict())
+    rename = sam_rename(names)
+    renamed = {rename(file_name) for file_name in names} - {None}
+    assert renamed == {name for name in weights_of(sizes) if name.startswith(SAM)}
 
 
 @pytest.mark.parametrize(
@@ -230,6 +240,12 @@ def test_a_llava_without_a_sam_is_told_the_command(tmp_path, llava):
     assert f"lisabench convert {src} DST --sam facebook/sam-vit-huge" in done.stderr
 
 
+def test_a_part_in_the_place_of_the_whole_is_named(tmp_path, sam):
+    place = releases.write_sam(tmp_path / "sam", sam)
+    done = lisabench("convert", place, tmp_path / "ours")
+    assert f"{place} is no LISA and no LLaVA: it holds no language model" in done.stderr
+
+
 # The modified LISA
 
 
@@ -274,6 +290,7 @@ def test_the_modified_lisas_checkpoint_keeps_every_tensor(tmp_path, vision):
     )  # fmt: skip
     tokens = json.loads((folder / "added_tokens.json").read_text())
     assert tokens["[SEG]"] == PIECES + 2
+    assert "its author's code" in (folder / "README.md").read_text()
     for words in ("epoch 3", "val_ciou 0.500, val_giou 0.250", "optimizer_state_dict",
                   "its author's code"):  # fmt: skip
         assert words in done.stderr
