@@ -54,6 +54,9 @@ class Layer:
         shapes: the shape of every tensor, by the original's name.
         item_bytes: how many bytes an element of each has.
         quantized: the original's names of tensors that the files hold in 4 bits.
+
+    Raises:
+        DataError: two tensors in the files have one name in the original.
     """
 
     def __init__(self, files: WeightFiles, rename: Callable[[str], str | None]) -> None:
@@ -64,6 +67,8 @@ class Layer:
         self.quantized: set[str] = set()
         for file_name, shape in self._files.shapes.items():
             name = rename(file_name)
+            if name in self.shapes:
+                raise DataError(f"{name} is there twice, once as {file_name}: keep one of them")
             if name is not None:
                 self._original_name[file_name] = name
                 self.shapes[name] = shape

@@ -196,6 +196,14 @@ def test_a_lisa_on_llava_15_keeps_every_tensor(tmp_path):
     runs(folder)
 
 
+def test_a_tensor_under_two_names_is_refused(tmp_path):
+    tensors = factory.weights(SMALL_15)
+    twice = {"language_model.lm_head.weight": tensors["lm_head.weight"]}
+    src = factory.write_lisa(tmp_path / "LISA", tensors | twice)
+    with pytest.raises(DataError, match=r"lm_head\.weight is there twice, once as"):
+        convert(src, tmp_path / "ours")
+
+
 # SAM
 
 
