@@ -54,8 +54,10 @@ from lisabench.models import registry
 from lisabench.models.checkpoints import shards
 from lisabench.models.checkpoints.convert import convert
 from lisabench.models.checkpoints.shards import weight_map
+from lisabench.models.checkpoints.stored_tensors import LEARNED, all_tensors
 from lisabench.models.lisa import tokenizer, weights_format
 from lisabench.models.lisa.presets import PRESETS
+from lisabench.models.lisa.starts import with_starts
 from lisabench.reports.gate.baseline import read_baseline, reduced, write_baseline
 from lisabench.reports.load import load
 from lisabench.reports.page.gallery import gallery
@@ -325,6 +327,8 @@ def _original(folder: Path) -> Path:
     decoder = {"0": {"content": "<unk>", "special": True}}
     listed = json.dumps({"added_tokens_decoder": decoder})
     (lisa / "tokenizer_config.json").write_text(listed)
+    special = json.dumps({"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False}})
+    (lisa / "special_tokens_map.json").write_text(special)
     adapter = folder / "adapter"
     adapter.mkdir()
     layer = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -394,6 +398,32 @@ def _checkpoint(folder: Path) -> Path:
 def _continued(folder: Path) -> None:
     trainer = _trainer(folder)
     assert trainer._restore() == 3
+
+
+def _learned(folder: Path) -> Path:
+    """Write what a training learned from the packaged weights: a weight, rows, and a LoRA."""
+    folder.mkdir(parents=True)
+    layer = "llm.model.layers.0.self_attn.q_proj"
+    width = PRESETS["tiny"].llama.hidden
+    tensors = {
+        "seg_projection.0.bias": torch.ones(width),
+        "llm.model.embed_tokens.rows": torch.ones(1, width),
+        f"{layer}.lora_A.default.weight": torch.ones(2, width),
+        f"{layer}.lora_B.default.weight": torch.ones(width, 2),
+    }
+    save(tensors, folder / LEARNED)
+    saved = weights_format.read(PACKAGED)
+    pointer = weights_format.Start(
+        "packaged", saved.weights_hash, saved.vision, lora_alpha=16, row_ids=(3,)
+    )
+    weights_format.write(folder, replace(saved, start=pointer))
+    return folder
+
+
+def _learned_read(folder: Path) -> None:
+    weights = with_starts(weights_format.opened(str(folder)))
+    for _, tensor in all_tensors(weights, ("seg_projection", "llm")):
+        tensor.sum()
 
 
 # What a user writes
@@ -548,6 +578,12 @@ READERS = [
         (f"checkpoint-3/{STATE}/*",),
         _checkpoint,
         _continued,
+    ),
+    Reader(
+        "what a training learned",
+        ("config.json", LEARNED),
+        _learned,
+        _learned_read,
     ),
     # What a user writes
     Reader(
