@@ -6,9 +6,11 @@ and it must not compete with the models for memory.
 
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import cv2
 import numpy as np
+from numpy.lib.format import write_array
 
 from ...datasets.opening import open_samples
 from ...harness import environment, measure, noise, roofline
@@ -82,19 +84,21 @@ class DataWorker:
             image_id = self.samples[position].image_id
             if image_id in images or len(images) < MOST_IMAGES:
                 numbers[position] = images.setdefault(image_id, len(images))
-        arrays: dict[str, np.ndarray] = {}
         ids, images_of_queries = [], []
-        for place, position in enumerate(sorted(numbers)):
-            sample, number = self.samples[position], numbers[position]
-            if f"image_{number}" not in arrays:
-                webp = as_webp(_thumbnail(sample.image))
-                arrays[f"image_{number}"] = np.frombuffer(webp, np.uint8)
-            arrays[f"target_{place}"] = sample.target_HW
-            ids.append(sample.id)
-            images_of_queries.append(number)
-        arrays["images"] = np.array(images_of_queries, np.int64)
-        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+        saved: set[int] = set()
+        # As `np.savez_compressed` does, but one array after the other: the targets of 400 images
+        # take hundreds of megabytes together.
+        with whole_file(Path(path)) as temporary, ZipFile(temporary, "w", ZIP_DEFLATED) as file:
+            for place, position in enumerate(sorted(numbers)):
+                sample, number = self.samples[position], numbers[position]
+                if number not in saved:
+                    webp = as_webp(_thumbnail(sample.image))
+                    _add(file, f"image_{number}", np.frombuffer(webp, np.uint8))
+                    saved.add(number)
+                _add(file, f"target_{place}", sample.target_HW)
+                ids.append(sample.id)
+                images_of_queries.append(number)
+            _add(file, "images", np.array(images_of_queries, np.int64))
         return ids
 
     def warn_of_other_load(self, devices: Sequence[str]) -> list[str]:
@@ -121,6 +125,12 @@ class DataWorker:
     def unanswered_scored(self, positions: Sequence[int], failure: Failure) -> list[Line]:
         """Return the lines of queries of the quality pass whose worker was lost."""
         return [measure.failed_evaluation(self.samples[place], failure) for place in positions]
+
+
+def _add(file: ZipFile, name: str, array: np.ndarray) -> None:
+    """Add an array to an ``.npz`` file."""
+    with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+        write_array(member, array, allow_pickle=False)
 
 
 def _thumbnail(image_HW3: np.ndarray) -> np.ndarray:

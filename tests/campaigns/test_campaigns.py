@@ -6,6 +6,7 @@ import hostile
 import kill
 import pytest
 import readers
+import scale
 import scarcity
 from disturbed import ACTIVITIES, a_run
 
@@ -28,6 +29,12 @@ def test_runs_that_get_too_little_end_in_one_line_and_can_be_resumed(tmp_path):
 def test_a_checkpoint_of_the_originals_layout_is_converted_segmented_and_run(tmp_path):
     numbers = list(full_size.campaign("tiny", tmp_path))
     assert [value for name, value in numbers if name == "fault"] == []
+
+
+@pytest.mark.slow
+def test_a_quality_pass_in_two_processes_survives_kills_with_flat_memory(tmp_path):
+    found = list(scale.campaign(queries=240, images=80, alone=16, workspace=tmp_path))
+    assert [sentence for sentence in found if sentence.startswith("FAULT")] == []
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from outside_adapter import CORNER
 from raw_runs import raw_run
 from run_factory import edit_lines
 from samples import sample_of
@@ -572,3 +573,26 @@ def test_on_a_cpu_threads_do_not_depend_on_the_number_of_processes(
 ):
     monkeypatch.setattr(quality_pass, "usable_cores", lambda: range(8))
     assert quality_pass.threads_of_process(run, "a", processes) == threads
+
+
+def test_each_gpu_has_a_process_of_the_case_that_sees_it_alone(data_root, tmp_path, monkeypatch):
+    """The GPUs are named; none is there. The adapter writes down what its process sees."""
+    log = tmp_path / "seen"
+    answering = "def postprocess(self, inputs, answers, decoded):\n"
+    writes = f'        with open({str(log)!r}, "a") as log: print(SEEN, len(inputs), file=log)\n'
+    source = CORNER.replace(answering, answering + writes)
+    adapter = tmp_path / "corner.py"
+    adapter.write_text('import os\nSEEN = os.environ["CUDA_VISIBLE_DEVICES"]\n' + source)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    monkeypatch.setattr(quality_pass, "_is_on_gpu", lambda *_: True)
+
+    content = planned(data_root, quality_batch=1, timed_queries=1).definition.model_dump()
+    plan = content["plan"] | {"memory_processes": 0}
+    cases = {"corner": {"adapter": str(adapter)}}
+    one = content | {"reference": "corner", "cases": cases, "controls": {}, "plan": plan}
+    result = run(suite_file.validate(one), tmp_path / "out")
+    assert Counter(line["position"] for line in result.quality) == Counter(range(6))
+    seen = Counter(log.read_text().splitlines())
+    assert set(seen) == {"GPU-a 1", "GPU-b 1", "GPU-a,GPU-b 1"}
+    assert seen["GPU-a 1"] + seen["GPU-b 1"] == 6
+    assert seen["GPU-a,GPU-b 1"] == 1, "the timed round, which begins when all is evaluated"
