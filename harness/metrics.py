@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def count(predicted_HW: np.ndarray, target_HW: np.ndarray, with_boundary: bool =
         )
     valid_HW = target_HW != IGNORED
     target_HW = target_HW == 1
-    boundary_px = {}
+    boundary_px: dict[str, Any] = {}
     if with_boundary:
         boundary_px = _count_boundary(predicted_HW, target_HW, valid_HW)
     predicted_HW = predicted_HW & valid_HW

@@ -321,7 +321,7 @@ def _fill_in(options: TrainingOptions) -> TrainingOptions:
     if options.no_quantization:
         quantization = "none"
     default_folder = Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}"
-    defaults = DEFAULTS | RECIPES[recipe].defaults
+    defaults = {**DEFAULTS, **RECIPES[recipe].defaults}
     of_the_recipe: dict[str, Any] = {}
     for name, default in defaults.items():
         if getattr(options, name) is None:

@@ -6,7 +6,7 @@ step's loss is the mean over all its queries, so the number of processes does no
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -314,7 +314,9 @@ class Trainer:
                 message = f"epoch {epoch}, evaluating: {evaluated} of {count}"
                 self.progress(step, self.plan.steps, message)
 
-        autocast = self.accelerator.autocast
+        def autocast() -> AbstractContextManager[None]:
+            return self.accelerator.autocast()
+
         queries = evaluate(self.lisa, self.val, self.plan, step, autocast, progress)
         # Only steps are timed.
         self.own_learner.probe = NullProbe()
@@ -383,6 +385,7 @@ class _Examples:
 def sampling_plan_of(setup: Setup, train: Samples, accelerator: Accelerator) -> SamplingPlan:
     """Return the steps of a training, as this process sees them."""
     options = setup.options
+    assert options.batch_size is not None and options.epochs is not None  # the setup fills them in
     sources = train.sources if isinstance(train, Joined) else (train,)
     weights = [source.weight for source in setup.sources if source.weight is not None]
     return SamplingPlan(

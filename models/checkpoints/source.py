@@ -93,7 +93,7 @@ def open_source(case: LisaConfig, device: str, for_training: bool = False) -> So
     if sizes.clip.patches != saved.sizes.clip.patches:
         weight_transforms[POSITIONS] = partial(interpolated, grid=sizes.clip.grid)
     return Source(
-        make=LoadedParts(case.weights_folder, case, device, new_parts, weight_transforms),
+        make=LoadedParts(weights, case, device, new_parts, weight_transforms),
         tokenizer=tokens,
         preset=sizes,
         has_quality=saved.trained,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ...harness.protocols import ALL_QUERIES, LISA
 
 # Scores of one model, by group of queries and by metric.
-Scores = dict[str, dict[str, float]]
+Scores = dict[str, dict[str, float | None]]
 
 
 @dataclass(frozen=True)
