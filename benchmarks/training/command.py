@@ -1,5 +1,6 @@
 """``lisabench train``: from options to a trained model, its records and its report."""
 
+import logging
 import os
 import shlex
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any, cast
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from transformers import PreTrainedModel
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ...datasets.joined import Joined
@@ -286,9 +288,7 @@ def _train(
     write = make_writer(setup, lisa, _origin(setup), accelerator.is_main_process)
     make_trainable(lisa.model, setup.case, setup.recipe.trains, lisa.tokenizer, setup.lora)
     if setup.options.gradient_checkpointing:
-        # The reentrant kind computes no gradients if a layer's input needs none, as with frozen
-        # embeddings.
-        lisa.model.llm.gradient_checkpointing_enable({"use_reentrant": False})
+        _recompute_activations(lisa.model.llm)
     counts = trained_by_part(lisa.model)
     if accelerator.is_main_process:
         model = replace(
@@ -304,6 +304,17 @@ def _train(
     trainer.run(_teacher(setup))
     if accelerator.is_main_process:
         journal.conclude("complete")
+
+
+def _recompute_activations(llm: PreTrainedModel) -> None:
+    """Have a language model keep its layers' inputs alone, and compute the rest again."""
+    # What it says, that layers keep no cache meanwhile, is as it should be.
+    logging.getLogger("transformers.modeling_layers").setLevel(logging.ERROR)
+    # Before transformers 5.23 it had the older name only.
+    enable = getattr(llm, "activation_checkpointing_enable", llm.gradient_checkpointing_enable)
+    # The reentrant kind computes no gradients if a layer's input needs none, as with frozen
+    # embeddings.
+    enable({"use_reentrant": False})
 
 
 def _print_trained(counts: Mapping[str, int]) -> None:

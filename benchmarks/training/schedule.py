@@ -2,8 +2,8 @@
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import get_scheduler
 
+from ...models.lisa.quantize import hush_bitsandbytes
 from .options import TrainingOptions
 
 LINEAR = "linear"
@@ -24,6 +24,10 @@ def make_schedule(
     if warmup is None:
         warmup = min(WARMUP_STEPS, steps // 10)
     if options.lr_scheduler_type != LINEAR:
+        hush_bitsandbytes()
+        # Imported here: with PEFT, which comes with it, it takes seconds.
+        from transformers import get_scheduler
+
         return get_scheduler(options.lr_scheduler_type, optimizer, warmup, steps)
 
     def share_of_lr(step: int) -> float:

@@ -67,6 +67,18 @@ def test_accumulated_batches_are_one_batch(one, tmp_path):
     assert_same_course(one, trained(*OPTIONS, *accumulated, out=tmp_path / "accumulated"))
 
 
+@pytest.mark.slow
+def test_a_training_prints_nothing_of_its_libraries(tmp_path):
+    """In a process of its own, which imports each of them for the first time."""
+    words = ("--recipe", "original", "--scheduler", "cosine", "--gradient_checkpointing",
+             "--max_train_samples", 2, "--max_val_samples", 1, "--epochs", 1)  # fmt: skip
+    command = (BIN / "lisabench", "train", "--device", "cpu", *words, "--out", tmp_path / "out")
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first_words = {line.split()[0] for line in done.stderr.splitlines()}
+    assert first_words <= {"training", "1/1"}, done.stderr
+
+
 LAUNCH = (BIN / "accelerate", "launch", "--multi_gpu", "--mixed_precision", "no",
           "--dynamo_backend", "no", "--num_processes", 2)  # fmt: skip
 
