@@ -259,7 +259,8 @@ def _checked_options(given: Mapping[str, Any]) -> TrainingOptions:
     for name, value in given.items():
         if name not in known:
             raise unknown("option", name, known)
-        if value == "":
+        is_list = isinstance(value, list | tuple)
+        if value == "" or (is_list and "" in value):
             raise UsageError(f"options of training: {name} is empty; give a value, or leave it out")
     try:
         options = TypeAdapter(TrainingOptions).validate_python(dict(given))

@@ -38,14 +38,14 @@ def test_an_address_of_data_stays_as_it_is(home):
     changes = {"data.root": address}
     (home / "s.yaml").write_text(yaml.safe_dump(TWO_FAKES))
     assert suite_file.load("~/s.yaml", changes).data.root == address
-    assert resolve_setup({"data": address}).options.data == address
+    assert resolve_setup({"data": address}).options.data == [address]
 
 
 def test_options_of_a_training_may_name_it_on_the_command_line_and_in_a_file(home):
     (home / "o.yaml").write_text("data: ~/d\noutput_dir: ~/out\n")
     given = {"config": Path("~/o.yaml"), "checkpoint_dir": Path("~/c")}
     options = resolve_setup(given).options
-    expected = (str(home / "d"), home / "out", home / "c")
+    expected = ([str(home / "d")], home / "out", home / "c")
     assert (options.data, options.output_dir, options.checkpoint_dir) == expected
 
 

@@ -18,6 +18,7 @@ from lisabench.harness.probe import NullProbe
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.checkpoints import weights_hash
 from lisabench.models.lisa.config import LisaConfig
+from lisabench.models.lisa.weights_format import opened
 from lisabench.models.training.save import Origin, save
 from lisabench.models.training.trainable import make_trainable, trained
 
@@ -77,7 +78,7 @@ def shuffled(checkpoint, tmp_path):
         save_file(mixed, file, metadata={"format": "pt"})
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text())
-    config["weights_hash"] = weights_hash._hash(folder).weights_hash
+    config["weights_hash"] = weights_hash._hash(opened(str(folder))).weights_hash
     config_file.write_text(json.dumps(config))
     return folder
 

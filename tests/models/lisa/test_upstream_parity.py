@@ -235,12 +235,12 @@ def test_golden_notices_two_exchanged_weights(
     assert recording.error(array, found[array]) > 1000 * TOLERANCE
 
 
-@pytest.mark.parametrize("rule", upstream_names.SAM, ids=lambda rule: rule[0])
+@pytest.mark.parametrize("rule", upstream_names.IN_SAM, ids=lambda rule: rule[0])
 def test_golden_checkpoint_is_refused_without_any_one_of_the_renames(
     recording: Recording, monkeypatch: pytest.MonkeyPatch, rule: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(
-        upstream_names, "SAM", tuple(each for each in upstream_names.SAM if each != rule)
+        upstream_names, "IN_SAM", tuple(each for each in upstream_names.IN_SAM if each != rule)
     )
     with pytest.raises(DataError, match=r"\d+ unknown: model\.visual_model\."):
         upstream_names.from_upstream(recording.state_dict, recording.sizes)
