@@ -633,11 +633,15 @@ def _train(given: dict[str, Any]) -> None:
 
     To train on several GPUs, start it with `accelerate launch -m lisabench train ...`.
     """
-    from .benchmarks.training.command import carry_out
+    from .benchmarks.training.setup import resolve_setup
 
     if "changes" in given:
         given = given | {"changes": _read_pairs(given["changes"])}
-    carry_out(given)
+    setup = resolve_setup(given)
+    # Only now: it imports torch and transformers, which takes seconds.
+    from .benchmarks.training.command import carry_out
+
+    carry_out(setup)
 
 
 app.command("train")(options.command(_train))

@@ -3,7 +3,8 @@
 import logging
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from ...harness.errors import UsageError
 from ...harness.memory import cap_gpu, card_bytes, meter_for
 from ...harness.probe import NullProbe
 from ...harness.records.folder import before_writing, undone_if_refused
-from ...harness.records.journal import create, now, writing
+from ...harness.records.journal import create, holds_run, now, writing
 from ...harness.records.training import (
     EVALUATIONS,
     TRAINING,
@@ -50,7 +51,6 @@ from .setup import (
     check_targets,
     default_configuration,
     refuse_random_bridge,
-    resolve_setup,
 )
 from .trackers import accelerator_settings, trackers_named
 from .trainer import Trainer
@@ -63,6 +63,17 @@ EVALUATION_SPLITS = (
     "val",
     "test",
 )  # of ReasonSeg; weights that are trained on one of them carry a warning
+# Options that say which queries there are. Where one differs, the fingerprints of the data do, too.
+DATA_OPTIONS = {
+    "data",
+    "val_data",
+    "texts",
+    "split",
+    "val_split",
+    "max_train_samples",
+    "max_val_samples",
+}
+FINGERPRINTS = {"train": "train data", "val": "val data"}  # how a configuration names them
 # Settings of the model that have an option of their own. The others are changed by `--set`.
 SETTINGS_WITH_OPTION = {
     "preset",
@@ -75,16 +86,15 @@ SETTINGS_WITH_OPTION = {
 }
 
 
-def carry_out(given: Mapping[str, Any]) -> None:
+def carry_out(setup: Setup) -> None:
     """Train a model, and print what came of it, the next command and the path of the report.
 
     Args:
-        given: the options that were given, by name; see `resolve_setup`.
+        setup: what is to be done.
 
     Raises:
         LisabenchError: nothing could be begun, or the training cannot continue.
     """
-    setup = resolve_setup(given)
     asked_device = setup.case.device
     if environment.is_numbered(asked_device):
         _refuse_several_processes(asked_device)
@@ -111,7 +121,8 @@ def carry_out(given: Mapping[str, Any]) -> None:
     accelerator.wait_for_everyone()
     journal = TrainingJournal(folder, manifest)
     if accelerator.is_main_process:
-        with writing(folder), undone_if_refused(folder, before), shown() as progress:
+        explained = _interrupts_explained(setup, accelerator.num_processes)
+        with writing(folder), undone_if_refused(folder, before), explained, shown() as progress:
             _train(setup, accelerator, samples, journal, progress)
         report = write_training_report(folder)
         summary = summarise_training(read_training(folder))
@@ -142,9 +153,27 @@ def _next_command(setup: Setup, best_epoch: int | None) -> str:
     if not best.is_dir():
         return shlex.join(["lisabench", "compare", str(setup.folder), "ANOTHER_TRAINING"])
     weights = shlex.quote(f"weights={best}")
+    data = setup.evaluation_data
+    if data is not None:
+        suite = "tiny" if setup.case.preset == "tiny" else "SUITE.yaml"
+        of_the_split = shlex.join(["--data", data, "--split", setup.options.val_split])
+        return f"lisabench run {suite} {of_the_split} --set {weights}"
     if setup.case.preset == "tiny":
         return f"lisabench run tiny --set {weights}"
     return f"lisabench segment IMAGE QUERY --set {weights} --out mask.png"
+
+
+@contextmanager
+def _interrupts_explained(setup: Setup, processes: int) -> Iterator[None]:
+    """Print the whole command that goes on with a training, if the block is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        words = command_of(setup.options, setup.case)
+        launcher = "" if processes == 1 else "accelerate launch ... -m "
+        out = shlex.quote(str(setup.folder))
+        terminal.note(f"interrupted; go on with: {launcher}{words} --out {out} --resume")
+        raise
 
 
 def _check_lengths(setup: Setup, samples: Splits, device: str) -> None:
@@ -192,14 +221,16 @@ def _manifest(
     """Return the manifest as it is before anything is trained."""
     data = {}
     fingerprints = {}
+    warnings: list[str] = []
     for use, split in zip(("train", "val"), samples, strict=True):
         data[use] = TrainingData(
             len(split), split.fingerprint(), **split.origin, sources=_sources(setup, split)
         )
         if accelerator.is_main_process:
-            for warning in split.warnings:
-                terminal.note(f"warning: {warning}")
-        fingerprints[f"{use} data"] = data[use].fingerprint
+            warnings += split.warnings
+        fingerprints[FINGERPRINTS[use]] = data[use].fingerprint
+    for warning in dict.fromkeys(warnings):  # both splits may be of the same data
+        terminal.note(f"warning: {warning}")
     configuration = {
         **setup.configuration(),
         **fingerprints,
@@ -232,10 +263,13 @@ def _sources(setup: Setup, split: Samples) -> tuple[TrainingSource, ...]:
 def _open_folder(setup: Setup, manifest: TrainingManifest) -> None:
     """Make the folder of a new training, or check that the training in it can be resumed.
 
+    One that was interrupted while its model was built has left no records, and begins anew.
+
     Raises:
         UsageError: the folder holds a run already, or a training of another configuration.
     """
-    if not setup.options.resume:
+    has_begun = holds_run(setup.folder) or not (setup.folder / TRAINING).exists()
+    if not setup.options.resume or not has_begun:
         create(setup.folder, (TRAINING, EVALUATIONS))
         return
     before = dict(read_training(setup.folder).manifest.configuration)
@@ -247,21 +281,21 @@ def _open_folder(setup: Setup, manifest: TrainingManifest) -> None:
         listed = ", ".join(sorted(differing))
         raise UsageError(
             f"{setup.folder} holds a training of another configuration ({listed}): "
-            "give the same options, or name a new --output_dir (to train longer, start a new one "
-            "from --weights CHECKPOINT)"
+            "give the same options again, or name a new --output_dir (to train longer, start a new "
+            "one from --weights CHECKPOINT)"
         )
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     flat_before = _flat(before)
     flat_after = _flat(after)
-    differing = []
+    keys = []
     for key in flat_before | flat_after:
-        was = flat_before.get(key)
-        now_is = flat_after.get(key)
-        if was != now_is:
-            differing.append(f"{key} was {was} and is {now_is}")
-    return differing
+        if flat_before.get(key) != flat_after.get(key):
+            keys.append(key)
+    if DATA_OPTIONS.intersection(keys):
+        keys = [key for key in keys if key not in FINGERPRINTS.values()]
+    return [f"{key} was {flat_before.get(key)} and is {flat_after.get(key)}" for key in keys]
 
 
 def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:

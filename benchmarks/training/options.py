@@ -300,7 +300,11 @@ class TrainingOptions:
     ] = "epoch"
     resume: Annotated[
         bool,
-        Option("--resume", "--resume_from_checkpoint", help="Continue from the last checkpoint."),
+        Option(
+            "--resume",
+            "--resume_from_checkpoint",
+            help="Continue from the last checkpoint; give the same options again.",
+        ),
     ] = False
 
 

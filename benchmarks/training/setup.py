@@ -35,6 +35,7 @@ from ...models.training.recipes import (
 from ..progress import shown
 from .mixture import Source, sources_of
 from .options import SEPARATE_MODELS, TrainingOptions, canonical
+from .trackers import trackers_named
 
 # How many synthetic scenes are generated if no number and no data are given.
 TRAIN_SCENES, VAL_SCENES = 1000, 200
@@ -154,15 +155,21 @@ class Setup:
             opened.append(_samples(source.location, options.split, limit, options.texts))
         return opened[0] if len(opened) == 1 else Joined(opened)
 
+    @property
+    def evaluation_data(self) -> str | None:
+        """The data to evaluate on; None for generated scenes."""
+        if self.options.val_data is not None:
+            return self.options.val_data
+        return self.sources[0].location if self.sources else None
+
     def val_samples(self) -> Samples:
         """Return the split to evaluate on: its first wordings, as in the original's validation."""
         options = self.options
         limit = options.max_val_samples
-        if options.val_data is not None:
-            return _samples(options.val_data, options.val_split, limit)
-        if not self.sources:
+        data = self.evaluation_data
+        if data is None:
             return _scenes(options.val_split, limit or VAL_SCENES)
-        return _samples(self.sources[0].location, options.val_split, limit)
+        return _samples(data, options.val_split, limit)
 
 
 def _samples(source: str, split: str, limit: int | None, texts: str = "first") -> Samples:
@@ -280,6 +287,7 @@ def _checked_options(given: Mapping[str, Any]) -> TrainingOptions:
     for kind, value, allowed in choices:
         if value not in allowed:
             raise unknown(kind, value, [name for name in allowed if name])
+    trackers_named(options.report_to)  # refuses unknown ones, and those that are not installed
     paths: dict[str, Any] = {}
     if options.data is not None:
         sources_of(options.data)

@@ -1,16 +1,14 @@
 """What a training reports to TensorBoard, Weights & Biases or Trackio, through Accelerate.
 
+Accelerate is imported where it is used: what is not installed is to be refused at once.
+
 Nothing is reported unless `--report_to` asks for it.
 """
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-from accelerate import Accelerator
-from accelerate.tracking import GeneralTracker
-from accelerate.utils import ProjectConfiguration
+from typing import TYPE_CHECKING, Any
 
 from ...harness.errors import UsageError, unknown
 from ...harness.records.training import (
@@ -20,13 +18,18 @@ from ...harness.records.training import (
     TrainingStep,
 )
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from accelerate.tracking import GeneralTracker
+
 NONE = "none"
-# The packages of each tracker, one of which must be installed; the first is the one to install.
+# The packages of each tracker, one of which must be installed.
 PACKAGES = {
     "tensorboard": ("tensorboard", "tensorboardX"),
     "wandb": ("wandb",),
     "trackio": ("trackio",),
 }
+TO_INSTALL = {"tensorboard": "'lisabench[tensorboard]'", "wandb": "wandb", "trackio": "trackio"}
 FOLDER = "trackers"  # of the files that trackers write, in the folder of the training
 PROJECT = "lisabench"
 
@@ -43,11 +46,10 @@ def trackers_named(report_to: str) -> tuple[str, ...]:
     for name in names:
         if name not in PACKAGES:
             raise unknown("tracker", name, (*PACKAGES, NONE))
-        packages = PACKAGES[name]
-        if not any(find_spec(package) for package in packages):
+        if not any(find_spec(package) for package in PACKAGES[name]):
             raise UsageError(
                 f"--report_to {name} needs a package that is not installed: "
-                f"`pip install {packages[0]}`"
+                f"`pip install {TO_INSTALL[name]}`"
             )
     return names
 
@@ -61,11 +63,13 @@ def accelerator_settings(names: Sequence[str], folder: Path) -> dict[str, Any]:
     """
     if not names:
         return {}
+    from accelerate.utils import ProjectConfiguration
+
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / FOLDER))
     return {"log_with": _log_with(names), "project_config": project}
 
 
-def _log_with(names: Sequence[str]) -> list[str | GeneralTracker]:
+def _log_with(names: Sequence[str]) -> "list[str | GeneralTracker]":
     return list(names)
 
 
@@ -77,7 +81,7 @@ class Reporter:
         every: steps of which the losses are averaged before they are reported.
     """
 
-    def __init__(self, accelerator: Accelerator, every: int) -> None:
+    def __init__(self, accelerator: "Accelerator", every: int) -> None:
         self._accelerator = accelerator
         self._every = every
         self._waiting: list[TrainingStep] = []

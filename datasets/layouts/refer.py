@@ -15,7 +15,7 @@ henghuiding/gRefCOCO.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -206,12 +206,12 @@ class References:
 
     Attributes:
         all: in the order of the file.
-        blank: how many sentences were left out because they are blank.
+        blank: how many sentences were left out because they are blank, by split as in the file.
         repeated: how many were left out because the file has the same ids before.
     """
 
     all: tuple[Reference, ...]
-    blank: int
+    blank: Mapping[str, int]
     repeated: int
 
 
@@ -231,7 +231,8 @@ def read_references(path: Path) -> References:
         raise DataError(f"{path}: is no list; expected references as {REFER_PAGE} has them")
     references: list[Reference] = []
     taken: set[str] = set()
-    blank = repeated = 0
+    blank: dict[str, int] = {}
+    repeated = 0
     for number, entry in enumerate(entries):
         place = f"{path}: reference {number}"
         reference = _reference(entry, place)
@@ -239,7 +240,7 @@ def read_references(path: Path) -> References:
         for sentence_id, text in _sentences(entry, place):
             identifier = f"{reference.id}#{sentence_id}"
             if not text:
-                blank += 1
+                blank[reference.split] = blank.get(reference.split, 0) + 1
             elif identifier in taken:
                 repeated += 1
             else:
@@ -310,7 +311,8 @@ class ReferTree:
         if self.name == "refcocog" and self.references.name.startswith("refs(google)"):
             warnings.append(SHARED_IMAGES)
         if self._read.blank:
-            warnings.append(f"blank sentences, left out: {self._read.blank}")
+            counts = [f"{count} of {split}" for split, count in self._read.blank.items()]
+            warnings.append(f"blank sentences, left out: {', '.join(counts)}")
         if self._read.repeated:
             warnings.append(f"sentences that come twice, taken once: {self._read.repeated}")
         return LayoutFacts(

@@ -64,7 +64,11 @@ def _located(folder: Path, start: Start) -> WeightsFolder:
 
 
 def _gone(folder: Path, start: Start) -> DataError:
+    looked_for = ""
+    if start.weights != PACKAGED:
+        looked_for = f" (looked for in {(folder / start.weights).resolve()})"
     return DataError(
-        f"{folder} holds what was learned from the weights in {start.weights}, which are gone: "
-        f"put them back, or write their new place into {folder / CONFIG}, under start, weights"
+        f"{folder} holds what was learned from the weights in {start.weights}, which are gone"
+        f"{looked_for}: put them back, or write their new place into {folder / CONFIG}, under "
+        "start, weights, as an absolute path (a relative one counts from the checkpoint)"
     )

@@ -194,7 +194,10 @@ def read(folder: Path) -> Saved:
     """
     path = folder / CONFIG
     if not path.exists():
-        raise DataError(f"there is no {path}: {folder} holds no weights, or half-written ones")
+        raise DataError(
+            f"there is no {path}: {folder} holds no weights, or half-written ones"
+            f"{_checkpoint_below(folder)}"
+        )
     content = read_object(path)
     if content.pop("format", None) != FORMAT:
         raise DataError(
@@ -219,6 +222,13 @@ def read(folder: Path) -> Saved:
     if saved.preset not in PRESETS:
         raise DataError(f"{path}: preset is {saved.preset!r:.80}; known: {', '.join(PRESETS)}")
     return saved
+
+
+def _checkpoint_below(folder: Path) -> str:
+    """Return the end of a message that names a training's best weights, if it has any."""
+    for config in folder.glob(f"checkpoints/best_model_epoch_*/{CONFIG}"):
+        return f"; did you mean {config.parent}?"
+    return ""
 
 
 def _start(start: Mapping[str, Any] | None) -> Start | None:

@@ -3,12 +3,13 @@
 import shlex
 import signal
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from samples import write_sample
-from trainings import losses, train, train_in_fork, trained
+from trainings import losses, run_here, train, train_in_fork, trained
 
 from lisabench.benchmarks.training import checkpoints, command
 from lisabench.benchmarks.training.checkpoints import Checkpoints
@@ -171,6 +172,64 @@ def test_a_training_that_becomes_no_better_stops_and_stays_so(tmp_path):
     assert "Stopped early, after epoch 2 of 5" in report
     resumed = trained(*words, "--resume", out=tmp_path / "run")
     assert losses(resumed) == losses(training)
+
+
+def test_an_interrupted_training_says_the_command_that_goes_on_even_where_nothing_was_trained(
+    tmp_path, monkeypatch
+):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "Lisa", interrupted)
+    done = train(*QUICK, "--set", "template=llava_llama_2", "--out", tmp_path / "run")
+    said, _ = done.stderr.splitlines()[-2:]
+    assert said.startswith("interrupted; go on with: lisabench train --")
+    assert {path.name for path in (tmp_path / "run").glob("*.json*")} == {
+        "training.jsonl",
+        "evaluations.jsonl",
+    }
+    words = shlex.split(said.split("lisabench ")[1])
+    assert words[-3:] == ["--out", str(tmp_path / "run"), "--resume"]
+    again = run_here(*words)
+    assert again.returncode == 130 and again.stderr.splitlines()[-2] == said
+
+
+def test_only_what_is_no_training_is_not_resumed(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    done = train(*QUICK, "--resume", "--out", tmp_path)
+    assert done.returncode == 2 and "is not a run's folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "preset", "expected"),
+    [
+        ({}, "lisa-7b", "lisabench segment IMAGE QUERY --set weights={} --out mask.png"),
+        ({"data": ["a b:2", "c:1"]}, "tiny", "lisabench run tiny --data 'a b' --split v --set w"),
+        (
+            {"data": ["a"], "val_data": "e"},
+            "lisa-7b",
+            "lisabench run SUITE.yaml --data e --split v",
+        ),
+    ],
+)
+def test_the_next_command_evaluates_on_the_data_of_the_training(
+    tmp_path, options, preset, expected
+):
+    given = {"recipe": "everything", "val_split": "v", "output_dir": tmp_path, **options}
+    setup = resolve_setup(given)
+    setup = replace(setup, case=replace(setup.case, preset=preset))
+    best = tmp_path / "checkpoints" / "best_model_epoch_2"
+    best.mkdir(parents=True)
+    said = command._next_command(setup, 2)
+    assert said.startswith(expected.format(best))
+
+
+def test_fingerprints_of_data_are_compared_but_not_shown_where_an_option_explains_them():
+    before = {"options": {"data": "a", "lr": 1}, "train data": "123", "val data": "5"}
+    after = {"options": {"data": None, "lr": 1}, "train data": "789", "val data": "5"}
+    assert command._differing(before, after) == ["data was a and is None"]
+    after["options"]["data"] = "a"
+    assert command._differing(before, after) == ["train data was 123 and is 789"]
 
 
 def test_another_configuration_is_not_resumed_and_nothing_is_overwritten(whole):

@@ -1,11 +1,14 @@
 """What a training reports to trackers, through Accelerate's own interface."""
 
+import subprocess
+import sys
+
 import pytest
 from accelerate.tracking import GeneralTracker
 from trainings import train
 
 from lisabench.benchmarks.training import trackers
-from lisabench.benchmarks.training.trackers import PACKAGES, trackers_named
+from lisabench.benchmarks.training.trackers import PACKAGES, TO_INSTALL, trackers_named
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.training import read_training
 
@@ -77,7 +80,18 @@ def test_a_missing_package_is_a_line_with_the_command_that_installs_it(name, mon
     assert (done.returncode, done.stdout, out.exists()) == (2, "", False)
     assert done.stderr.count("\n") == 1
     assert f"--report_to {name} needs a package that is not installed" in done.stderr
-    assert f"`pip install {PACKAGES[name][0]}`" in done.stderr
+    assert f"`pip install {TO_INSTALL[name]}`" in done.stderr
+
+
+def test_a_missing_package_is_refused_before_torch_is_imported():
+    program = (
+        "import sys; from lisabench.benchmarks.training import setup, trackers\n"
+        "trackers.find_spec = lambda _: None\n"
+        "try: setup.resolve_setup({'report_to': 'wandb'})\n"
+        "except Exception as error: print(error, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.endswith("`pip install wandb` False\n"), done.stderr
 
 
 def test_unknown_trackers_are_refused():

@@ -86,7 +86,7 @@ def test_splits_are_those_of_the_file(tree):
 def test_a_blank_sentence_is_left_out_with_a_warning(tree):
     data = layout(tree / "refcoco")
     assert texts(list(data.queries("testA"))) == ["man on the left", "left man"]
-    assert data.facts.warnings == ("blank sentences, left out: 1",)
+    assert data.facts.warnings == ("blank sentences, left out: 1 of testA",)
     assert data.facts.ignored.startswith("none: ")
 
 

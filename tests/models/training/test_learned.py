@@ -21,7 +21,7 @@ from lisabench.models.checkpoints.stored_tensors import LEARNED, all_tensors
 from lisabench.models.lisa import weights_format
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.starts import with_starts
-from lisabench.models.lisa.weights_format import CONFIG, WeightsFolder
+from lisabench.models.lisa.weights_format import CONFIG, WeightsFolder, stated
 from lisabench.models.training.recipes import RECIPES, LoraSettings, trainable
 from lisabench.models.training.save import save, save_learned
 from lisabench.models.training.trainable import make_trainable, trained, trained_by_part
@@ -165,10 +165,20 @@ def test_a_start_that_is_gone_is_one_line_that_says_where_it_was(pair):
     learned, start = pair
     shutil.rmtree(start)
     with pytest.raises(
-        DataError, match=r"weights in \.\./\.\./start, which are gone: put"
+        DataError, match=r"weights in \.\./\.\./start, which are gone \(looked for in"
     ) as error:
         _ = LisaConfig(weights=str(learned)).weights_folder
     assert "\n" not in str(error.value) and str(learned / CONFIG) in str(error.value)
+    assert f"looked for in {start.resolve()})" in str(error.value)
+
+
+def test_the_folder_of_a_training_is_taken_for_its_checkpoint_only_in_a_hint(tmp_path):
+    best = tmp_path / "checkpoints" / "best_model_epoch_1"
+    best.mkdir(parents=True)
+    (best / CONFIG).touch()
+    with pytest.raises(DataError) as error:
+        stated(str(tmp_path))
+    assert str(error.value).endswith(f"half-written ones; did you mean {best}?")
 
 
 def test_another_start_in_its_place_is_refused(pair):
