@@ -34,8 +34,9 @@ from ...harness.records.training import (
 )
 from ...models.adapters.lisa_stages import Lisa
 from ...models.checkpoints.source import open_source
+from ...models.lisa import weights_format
 from ...models.lisa.config import LisaConfig
-from ...models.lisa.weights_format import RANDOM
+from ...models.lisa.weights_format import PACKAGED, RANDOM, stated
 from ...models.training.examples import ExampleReader
 from ...models.training.save import Origin
 from ...models.training.trainable import make_trainable, trained_by_part
@@ -276,6 +277,9 @@ def _open_folder(setup: Setup, manifest: TrainingManifest) -> None:
     # An older release did not know every setting of today; it did what is the default now.
     before["case"] = asdict(LisaConfig()) | before["case"]
     before["options"] = default_configuration() | before["options"]
+    if before["case"]["weights"] != setup.case.weights and _has_former_start(setup):
+        before["case"]["weights"] = setup.case.weights
+        before["options"]["weights"] = setup.options.weights
     differing = _differing(before, manifest.configuration)
     if differing:
         listed = ", ".join(sorted(differing))
@@ -284,6 +288,18 @@ def _open_folder(setup: Setup, manifest: TrainingManifest) -> None:
             "give the same options again, or name a new --output_dir (to train longer, start a new "
             "one from --weights CHECKPOINT)"
         )
+
+
+def _has_former_start(setup: Setup) -> bool:
+    """Return whether the weights to start from are those of the last checkpoint, by their hash.
+
+    They may have been moved meanwhile. A checkpoint with whole weights does not say.
+    """
+    last = Checkpoints(setup.checkpoints, lambda _: None).last()
+    if last is None or setup.case.weights in (RANDOM, PACKAGED):
+        return False
+    start = weights_format.read(last).start
+    return start is not None and start.weights_hash == stated(setup.case.weights).weights_hash
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

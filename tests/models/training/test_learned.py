@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from trainable_lisas import ORIGIN, learned_from, ready
 
+from lisabench.benchmarks.training import command
+from lisabench.benchmarks.training.setup import resolve_setup
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness.errors import DataError, UsageError
@@ -21,7 +24,7 @@ from lisabench.models.checkpoints.stored_tensors import LEARNED, all_tensors
 from lisabench.models.lisa import weights_format
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.starts import with_starts
-from lisabench.models.lisa.weights_format import CONFIG, WeightsFolder, stated
+from lisabench.models.lisa.weights_format import CONFIG, Start, WeightsFolder, stated
 from lisabench.models.training.recipes import RECIPES, LoraSettings, trainable
 from lisabench.models.training.save import save, save_learned
 from lisabench.models.training.trainable import make_trainable, trained, trained_by_part
@@ -170,6 +173,20 @@ def test_a_start_that_is_gone_is_one_line_that_says_where_it_was(pair):
         _ = LisaConfig(weights=str(learned)).weights_folder
     assert "\n" not in str(error.value) and str(learned / CONFIG) in str(error.value)
     assert f"looked for in {start.resolve()})" in str(error.value)
+
+
+def test_a_training_is_resumed_from_a_start_that_was_moved_but_from_no_other(dual_folder, tmp_path):
+    saved = weights_format.read(dual_folder)
+    start = Start("/former/place", saved.weights_hash, "dual")
+    checkpoint, moved = tmp_path / "checkpoints" / "checkpoint-2", tmp_path / "moved"
+    for folder, content in ((checkpoint, replace(saved, start=start)), (moved, saved)):
+        folder.mkdir(parents=True)
+        weights_format.write(folder, content)
+    given = {"recipe": "lean", "output_dir": tmp_path}
+    assert command._has_former_start(resolve_setup({**given, "weights": str(moved)}))
+    assert not command._has_former_start(resolve_setup(given)), "random weights"
+    weights_format.write(moved, replace(saved, weights_hash="another"))
+    assert not command._has_former_start(resolve_setup({**given, "weights": str(moved)}))
 
 
 def test_the_folder_of_a_training_is_taken_for_its_checkpoint_only_in_a_hint(tmp_path):
