@@ -232,13 +232,29 @@ def _carry_out(arguments: list[str]) -> None:
             raise
         refusal: Any = error
         if type(error).__name__ != WITHOUT_ARGUMENTS:
-            problem = refusal.format_message().rstrip(".?")
+            problem = refusal.format_message().rstrip(".?") + _as_setting(refusal)
             command_path = refusal.ctx.command_path if refusal.ctx else "lisabench"
             raise UsageError(f"{problem}; see `{command_path} --help`") from error
         terminal.say(refusal.ctx.get_help())
         exit_code = refusal.exit_code
     # A command that returns, rather than raising `typer.Exit`, gives None.
     sys.exit(exit_code or 0)
+
+
+def _as_setting(refusal: Any) -> str:
+    """Return how an unknown option is given as a setting, after a semicolon.
+
+    It is empty for all other refusals, for an option that is only misspelt, and for commands that
+    have no ``--set``.
+    """
+    # Only the error for an unknown option has this attribute: the options that are like it.
+    is_unknown = hasattr(refusal, "possibilities") and refusal.option_name.startswith("--")
+    if not is_unknown or refusal.possibilities:
+        return ""
+    options = {name for parameter in refusal.ctx.command.params for name in parameter.opts}
+    if "--set" not in options:
+        return ""
+    return f"; a setting is given as --set {refusal.option_name.removeprefix('--')}=VALUE"
 
 
 def _print_version(is_asked: bool) -> None:

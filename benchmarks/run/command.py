@@ -123,20 +123,27 @@ def _evaluate_share(request: Request, share: Share) -> int:
     """
     if request.out is None:
         raise UsageError("--shard needs --out DIR, the folder of the run: the same for all shards")
+    name = f"{share.number}/{share.of}"
     with _session_of(request) as session:
         suite = session.run.suite
-        if not session.run.queries.scored:
+        total = session.run.queries.scored
+        if not total:
             raise UsageError(
                 f"suite {suite.name} has no quality pass (quality_queries is 0): leave out --shard"
             )
+        count = sum(len(batch) for batch in share.of_batches(session.run.journal.batches))
+        if count == 0:
+            terminal.note(
+                f"shard {name} has none of the {total} queries: a batch has "
+                f"{suite.plan.quality_batch} (plan.quality_batch)"
+            )
         is_whole = session.evaluate_share(share)
     if not is_whole:
-        name = f"{share.number}/{share.of}"
         terminal.note(f"not all of shard {name} is evaluated yet; go on with the same command")
         return EXIT_CODES["running"]
     terminal.note(
-        f"shard {share.number}/{share.of} is evaluated; when all are, join them and measure the "
-        f"rest: lisabench run --resume --out {request.out}"
+        f"shard {name} is evaluated ({count} of {total} queries); when all are, join them and "
+        f"measure the rest: lisabench run --resume --out {request.out}"
     )
     return EXIT_CODES["complete"]
 

@@ -28,10 +28,11 @@ def found(source: str) -> "HubLayout | None":
 
     Raises:
         DataError: the id is misspelt, the Hub has no such data set, or it has no parquet file; or
-            an id without ``hf://`` names no folder.
+            an id without ``hf://`` names no folder, and neither does its owner.
     """
     if not SCHEME.match(source):
-        if PLAIN.fullmatch(source) and not Path(source).exists():
+        # Where the owner is a folder here, the name in it is misspelt: whoever opens it says so.
+        if PLAIN.fullmatch(source) and not Path(source).parent.is_dir():
             raise DataError(
                 f"{source}: there is no such folder; expected one with train, val, test inside "
                 f"(for a data set of the Hugging Face Hub: did you mean hf://{source}?)"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...harness.errors import LisabenchError, UsageError
-from ...harness.paths import user_path
+from ...harness.paths import missing, user_path
 from ...harness.records.from_json import read_from
 from ...harness.records.journal import RUN, read_any_manifest
 from ...harness.records.manifest import Manifest
@@ -57,7 +57,9 @@ def runs_table(folder: Path) -> Table:
         UsageError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}; name one with runs below it, such as runs")
+        raise UsageError(
+            f"{missing('folder', folder)}; name one with runs below it: lisabench runs DIR"
+        )
     rows = []
     for path in _folders_of_runs(folder):
         row: dict[str, Value] = {"folder": os.path.relpath(path, folder)}

@@ -169,6 +169,8 @@ def test_records_load_as_a_table_with_a_row_a_line(demo):
         (["report", "gone"], "there is no folder gone"),
         (["list", "suits"], "did you mean 'suites'"),
         (["run", "--limit", "0"], "--limit"),
+        (["segment", "--weights", "x"], "a setting is given as --set weights=VALUE; see `lisab"),
+        (["runs", "--weights", "x"], "No such option: --weights; see"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_code_2(arguments, expected, tmp_path):

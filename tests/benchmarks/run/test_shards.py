@@ -181,3 +181,22 @@ def test_a_shard_that_cannot_be_evaluated_is_refused_in_one_line(arguments, mess
     done = lisabench("run", "tiny", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_shard_says_how_many_queries_it_has(tmp_path):
+    suite_file = tmp_path / "mine.yaml"
+    case = "{adapter: fake, clock: virtual}"
+    suite_file.write_text(
+        f"title: one fake\nreference: a\ndata: {{count: 3}}\ncases: {{a: {case}}}"
+    )
+    expected = {
+        "1/2": ["shard 1/2 is evaluated (3 of 3 queries); when all are, join them"],
+        "2/2": [
+            "shard 2/2 has none of the 3 queries: a batch has 8 (plan.quality_batch)",
+            "shard 2/2 is evaluated (0 of 3 queries)",
+        ],
+    }
+    for share, sentences in expected.items():
+        done = lisabench("run", suite_file, "--shard", share, "--out", tmp_path / "out")
+        assert done.returncode == 0
+        assert all(sentence in done.stderr for sentence in sentences), done.stderr

@@ -142,6 +142,16 @@ def test_a_folder_of_that_name_is_a_folder():
     assert layout_of("name") is None
 
 
+@pytest.mark.usefixtures("hub")
+def test_a_misspelt_folder_is_no_id_of_the_hub_where_the_folder_above_it_is_there():
+    Path("refer_seg/refcoco").mkdir(parents=True)
+    done = lisabench("data", "verify", "refer_seg/refcoc")
+    assert done.returncode == 2
+    assert (
+        "refer_seg/refcoc: there is no such folder or file (did you mean 'refcoco'?)" in done.stderr
+    )
+
+
 def test_a_split_that_cannot_be_downloaded_is_named(hub):
     parquet_files.reasonseg_copy(hub.files)
     layout = layout_of("hf://owner/name")

@@ -74,8 +74,11 @@ def test_what_lies_in_a_run_or_in_the_parts_of_a_gate_is_not_listed(tmp_path):
 
 def test_an_empty_folder_is_an_empty_table_and_a_missing_one_an_error(tmp_path):
     assert len(lisabench.runs(tmp_path)) == 0
-    with pytest.raises(UsageError, match="there is no folder"):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UsageError, match=r"there is no folder .*nowhere; name one with runs below"):
         lisabench.runs(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"did you mean 'mine'\?\); .*: lisabench runs DIR$"):
+        lisabench.runs(tmp_path / "mines")
     done = command("runs", tmp_path, "--out", tmp_path / "x")
     assert done.returncode == 2 and "--out needs --format" in done.stderr
 
