@@ -16,7 +16,7 @@ from ...harness import terminal
 from .. import formatting
 from ..peaks import GROWTH
 from ..run import verdict_words
-from ..run.protocol import protocol_in_a_sentence
+from ..run.protocol import protocol_in_a_sentence, protocol_scores_in_a_sentence
 from ..run.schema import Case, ClaimResult, Summary
 from ..run.summary import read_summary
 from ..run.verdicts import SAME_IN_A_CELL, SAME_SETTINGS, Tone, Verdict, in_a_sentence, verdicts
@@ -33,7 +33,9 @@ WIDTH_OF_A_FILE = 120
 TERMINAL_STAGES = ("vision", "llm", "decoder")  # the stages that can take most of a query's time
 SHORTEST_NAME = 10  # characters that the column of names has at least; a longer name is broken
 POINTS = "points gIoU"  # the unit of the amount of a verdict on masks
-MOST_IN_FULL = 4  # candidates whose verdicts have a line each; of more, one table shows them
+# Candidates whose verdicts have a line each, and cases whose scores by a protocol are printed. Of
+# more, one table shows the verdicts, and the report alone has the scores.
+MOST_IN_FULL = 4
 INDENT = " " * len("  memory  ")  # of what stands below a verdict
 STYLES: dict[Tone, str] = {"good": "green", "bad": "red", "open": "yellow", "same": ""}
 CLAIM_STYLES = {"confirmed": "green", "refuted": "red", "inconclusive": "yellow"}
@@ -254,6 +256,9 @@ def _notes(summary: Summary) -> list[str]:
     sentence = protocol_in_a_sentence(summary)
     if sentence:
         lines.append(sentence)
+        if len(summary.cases) <= MOST_IN_FULL:
+            lines.append(protocol_scores_in_a_sentence(summary))
+        lines.append('All scores of the protocol are in the report, in "Quality by protocol".')
     if verdict_words.memory_kind(summary) == "growth":
         lines.append(f"Memory is {GROWTH}.")
     return lines

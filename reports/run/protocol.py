@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ...harness.metrics import METRICS
 from ...harness.protocols import (
     ALL_QUERIES,
+    PRECISIONS,
     PROTOCOLS,
     Protocol,
     protocol_of_data,
@@ -158,6 +159,25 @@ def protocol_in_a_sentence(summary: Summary) -> str:
     if protocol.departures:
         sentence += f", but {'; '.join(protocol.departures)}"
     return one_line(f"{sentence}.")
+
+
+def protocol_scores_in_a_sentence(summary: Summary) -> str:
+    """Return the scores of each case of all queries, without precisions; empty without a protocol.
+
+    Such as ``By the protocol, dual has cIoU 0.612 and mIoU 0.598.``
+    """
+    protocol = summary.protocol
+    if protocol is None or not protocol.cases:
+        return ""
+    columns = []
+    for metric in protocol.metrics:
+        if metric not in PRECISIONS:
+            columns.append(ProtocolColumn(ALL_QUERIES, metric))
+    of_cases = []
+    for row in protocol.cases:
+        scores = [f"{column.heading} {formatting.score(column.score(row))}" for column in columns]
+        of_cases.append(f"{row.name} has {formatting.listed(scores)}")
+    return one_line(f"By the protocol, {'; '.join(of_cases)}.")
 
 
 def protocol_table(summary: Summary, protocol: ProtocolScores) -> tuple[list[str], list[list[str]]]:

@@ -30,6 +30,14 @@ pytestmark = pytest.mark.no_clock
 SMALL = {"queries": 8, "size": (24, 32), "gallery": 2}
 WIDTHS = [60, 72, 80, 120]
 SNAPSHOTS = Path(__file__).parent / "snapshots"
+REFCOCO = {
+    "root": "refcoco",
+    "split": "val",
+    "count": 8,
+    "description": "d",
+    "fingerprint": "f",
+    "protocol": "refcoco",
+}
 WARNINGS = [
     "dual failed: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
     "7.79 GiB of which 1.02 GiB is free",
@@ -115,6 +123,26 @@ def test_what_a_run_ends_with_is_as_it_is_kept(tmp_path, name, settings, width):
     summary = summarise(read_run(write_run(tmp_path, **(SMALL | settings))))
     summary = summary.model_copy(update={"warnings": WARNINGS})
     assert_as_kept(SNAPSHOTS / f"terminal-{name}-{width}.txt", printed(summary, width))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_scores_by_a_protocol_are_as_they_are_kept(tmp_path, width):
+    write_run(tmp_path, **SMALL)
+    edit_run(tmp_path, data=REFCOCO)
+    summary = summarise(read_run(tmp_path)).model_copy(update={"warnings": []})
+    text = printed(summary, width)
+    quality = summary.cases[0].quality
+    scores = f"{summary.cases[0].name} has cIoU {quality.cIoU:.3f} and mIoU {quality.mIoU:.3f}"
+    assert scores in " ".join(text.split())
+    assert_as_kept(SNAPSHOTS / f"terminal-protocol-{width}.txt", text)
+
+
+def test_scores_by_a_protocol_of_many_cases_are_left_to_the_report(tmp_path):
+    write_run(tmp_path, cases=8, **SMALL)
+    edit_run(tmp_path, data=REFCOCO)
+    text = printed(summarise(read_run(tmp_path)), 80)
+    assert "By the protocol" not in text
+    assert 'All scores of the protocol are in the report, in "Quality by protocol".' in text
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
