@@ -6,7 +6,6 @@ The model is a LISA, or that of another adapter.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -343,12 +342,12 @@ def default_out(image: Path) -> Path:
 
     So a second query does not replace the mask of the first one.
     """
-    numbered = (f"-{number}" for number in count(2))
-    for suffix in chain([""], numbered):
-        mask = Path(f"{image.stem}-mask{suffix}.png")
-        if not mask.exists() and not overlay_of(mask).exists():
-            return mask
-    raise AssertionError("there is always a next number")
+    mask = Path(f"{image.stem}-mask.png")
+    number = 1
+    while mask.exists() or overlay_of(mask).exists():
+        number += 1
+        mask = Path(f"{image.stem}-mask-{number}.png")
+    return mask
 
 
 def overlay_of(mask: Path) -> Path:

@@ -360,7 +360,7 @@ def _recompute_activations(llm: PreTrainedModel) -> None:
     """Have a language model keep its layers' inputs alone, and compute the rest again."""
     # What it says, that layers keep no cache meanwhile, is as it should be.
     logging.getLogger("transformers.modeling_layers").setLevel(logging.ERROR)
-    # Before transformers 5.23 it had the older name only.
+    # Older releases of transformers have the older name only.
     enable = getattr(llm, "activation_checkpointing_enable", llm.gradient_checkpointing_enable)
     # The reentrant kind computes no gradients if a layer's input needs none, as with frozen
     # embeddings.
