@@ -92,6 +92,12 @@ def reason_of(line: str) -> str:
     return line.removeprefix(PREFIX).removesuffix(SHOWN_WITH)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of the message of a library's error, or its type if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def as_ours(error: BaseException) -> LisabenchError:
     """Return what a command ends with that raised an exception: a message and an exit code.
 

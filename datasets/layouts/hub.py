@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ...harness.errors import DataError
+from ...harness.errors import DataError, first_line
 from .parquet import SUFFIX, ParquetLayout, files_of_splits, refuse_unknown_split
 from .query import LaidQuery, LayoutFacts
 
@@ -156,7 +156,7 @@ def _listed(hub_id: str, revision: str | None) -> _Listed:
         info = huggingface_hub.dataset_info(hub_id, revision=revision)
         return _Listed(str(info.sha), [file.rfilename for file in info.siblings or []])
     except Exception as error:  # the client and its HTTP library raise many types
-        reason = _first_line(error)
+        reason = first_line(error)
     try:
         # No file is asked for: a snapshot that lacks some, such as those of other splits, will do.
         snapshot = huggingface_hub.snapshot_download(
@@ -191,12 +191,7 @@ def _downloaded(hub_id: str, commit: str, name: str) -> Path:
     except Exception as error:  # the client and its HTTP library raise many types
         raise DataError(
             f"hf://{hub_id}@{commit}: {name} cannot be downloaded from the Hugging Face Hub "
-            f"({_first_line(error)}): check the connection and the space on the disk, and unset "
+            f"({first_line(error)}): check the connection and the space on the disk, and unset "
             "HF_HUB_OFFLINE"
         ) from None
     return Path(path)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

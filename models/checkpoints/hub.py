@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...harness.errors import DataError
+from ...harness.errors import DataError, first_line
 
 # A path of Python's has dropped the second slash of hf://.
 ID = re.compile(r"(hf:/{1,2})?(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
@@ -44,7 +44,7 @@ class HubModel:
             except Exception as error:  # the client and its HTTP library raise many types
                 raise DataError(
                     f"{name} of {self.hub_id} cannot be downloaded from the Hugging Face Hub "
-                    f"({_first_line(error)}): check the connection and the space on the disk, "
+                    f"({first_line(error)}): check the connection and the space on the disk, "
                     "and run the command again; what is here already is not downloaded again"
                 ) from None
             folder = Path(file).parents[name.count("/")]
@@ -79,7 +79,7 @@ def found(place: Path) -> HubModel | None:
     try:
         info = huggingface_hub.model_info(hub_id, revision=revision, files_metadata=True)
     except Exception as error:
-        return _cached(hub_id, revision, _first_line(error))
+        return _cached(hub_id, revision, first_line(error))
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     return HubModel(hub_id, str(info.sha), sizes)
 
@@ -109,9 +109,3 @@ def _cached(hub_id: str, revision: str | None, reason: str) -> HubModel:
         if path.is_file():
             sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
     return HubModel(hub_id, folder.name, sizes)
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...harness.errors import DataError, UsageError
+from ...harness.errors import DataError, UsageError, first_line
 from ...harness.json_file import read_object
 from ...harness.paths import user_path
 from ...harness.records.from_json import from_json, read_from
@@ -356,11 +356,9 @@ def download(hub_id: str, *patterns: str) -> Path:
     try:
         folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=list(patterns) or None)
     except Exception as error:  # the client and its HTTP library raise many types
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
         raise DataError(
             f"{hub_id} is no folder here and cannot be downloaded from the Hugging Face hub "
-            f"({reason}): check the name and the connection, or give a folder"
+            f"({first_line(error)}): check the name and the connection, or give a folder"
         ) from None
     return Path(folder)
 
