@@ -322,6 +322,20 @@ class Time(Strict):
         "times the median absolute deviation: flagged, never dropped."
     )
 
+    @property
+    def gpu_busy_ms(self) -> float | None:
+        """For how long the GPU was at work in a query, by the profiler; None on a CPU."""
+        busy_ms = [stage.gpu_busy_ms for stage in self.stages.values()]
+        known_ms = [time_ms for time_ms in busy_ms if time_ms is not None]
+        return sum(known_ms) if known_ms else None
+
+    @property
+    def gpu_busy_share(self) -> float | None:
+        """The share of a query's time in which the GPU was at work; None where it is unknown."""
+        if self.gpu_busy_ms is None or not self.end_to_end_ms:
+            return None
+        return self.gpu_busy_ms / self.end_to_end_ms
+
 
 class StageMemory(Strict):
     """Memory of one stage, the largest of all processes; null where the platform cannot tell."""

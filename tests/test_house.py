@@ -77,6 +77,7 @@ FOLDERS_BELOW = {
     "reports.study": {"reports.training", "reports.run"},
     "reports.gate": set(),
     "reports.export": {"reports.training", "reports.run", "reports.gate"},
+    "reports.published": {"reports.training", "reports.run", "reports.study", "reports.gate"},
     "benchmarks.training": set(),
     "benchmarks.run": {"benchmarks.training"},
     "benchmarks.gate": {"benchmarks.training", "benchmarks.run"},

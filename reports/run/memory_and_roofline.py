@@ -260,7 +260,7 @@ def roofline_table(summary: Summary) -> str:
     busy_shares = []
     for case in summary.cases:
         if any(time.floor_ms is not None for time in case.time.stages.values()):
-            busy_shares.append(_gpu_busy_share(case))
+            busy_shares.append(case.time.gpu_busy_share)
             rows.append([case.name, *_least_over_taken(case)])
     if not rows:
         return ""
@@ -271,17 +271,6 @@ def roofline_table(summary: Summary) -> str:
         for row, busy_share in zip(rows, busy_shares, strict=True):
             row.insert(1, formatting.share(busy_share))
     return markdown_table(header, rows)
-
-
-def _gpu_busy_share(case: Case) -> float | None:
-    """Return the share of a query's time in which the GPU was at work; None where it is unknown."""
-    busy_ms = []
-    for time in case.time.stages.values():
-        if time.gpu_busy_ms is not None:
-            busy_ms.append(time.gpu_busy_ms)
-    if not busy_ms or not case.time.end_to_end_ms:
-        return None
-    return sum(busy_ms) / case.time.end_to_end_ms
 
 
 def _least_over_taken(case: Case) -> Row:

@@ -26,7 +26,6 @@ from published import (
     gate,
     gate_noise,
     largest_process_gib,
-    memory_gib,
     memory_share,
     peak_gib,
     saved_ms,
@@ -52,18 +51,6 @@ IN_NF4 = ("dual-nf4", "clip-nf4", "sam-nf4")
 GRAPHS = "graphs-7b"
 ANSWERS = "answers-7b"
 THROUGHPUT = "throughput-7b"
-
-
-def graphed_row(name: str) -> list[str]:
-    """Return a case's milliseconds, whole and of two stages, and its ratio."""
-    time = case(GRAPHS, name).time
-    assert time.end_to_end_ms is not None
-    figures = [f"{time.end_to_end_ms:.1f}"]
-    for stage in ("vision", "llm"):
-        figures.append(f"{time.stages[stage].median_ms:.3g}")
-    figures.append(f"{busy_share(GRAPHS, name):.0f} %")
-    figures.append("reference" if name == "dual" else time_of(GRAPHS, name))
-    return figures
 
 
 def of_encoder(words: str, encoder: str) -> ClaimResult:
@@ -107,26 +94,14 @@ def busy_range() -> list[str]:
     return [f"{min(shares):.0f}", f"{max(shares):.0f}"]
 
 
-def answers_row(name: str) -> list[str]:
-    """Return a case's milliseconds, of a query and of a further token, and its ratio."""
-    time = case(ANSWERS, name).time
-    assert time.end_to_end_ms is not None
-    return [
-        f"{time.end_to_end_ms:.1f}",
-        formatting.milliseconds(time.further_token_ms),
-        f"{busy_share(ANSWERS, name):.0f} %",
-        "reference" if name == "clip" else time_of(ANSWERS, name),
-    ]
+def further_token_ms(name: str) -> str:
+    """``4.91``: the milliseconds of a further token."""
+    return formatting.milliseconds(case(ANSWERS, name).time.further_token_ms)
 
 
-def throughput_row(name: str) -> list[str]:
-    """Return a case's batch, its queries per second, and their ratio."""
-    time = case(THROUGHPUT, name).time
-    figures = [str(time.batch), f"{time.queries_per_second:#.3g}".rstrip(".")]
-    if name != "dual-upstream":
-        ratio = published.comparison(THROUGHPUT, name).throughput
-        figures.append(formatting.ratio_with_interval(ratio))
-    return [*figures, f"{case(THROUGHPUT, name).memory.query_peak_bytes / 2**30:.2f} GiB"]
+def throughput_of(name: str) -> str:
+    """``6.79x``: how many times as many queries per second as the original's way."""
+    return formatting.ratio(published.comparison(THROUGHPUT, name).throughput.ratio)
 
 
 @dataclass(frozen=True)
@@ -139,30 +114,6 @@ class Sentence:
 
 
 SENTENCES = [
-    # README: costs and quality in one row
-    *[
-        Sentence(
-            README,
-            f"| `{case}` | {{}} | {{}} | {{}} | {quality} |",
-            lambda case=case: [peak_gib(NEW, case), time_of(NEW, case), energy_of(NEW, case)],
-        )
-        for case, quality in (
-            ("clip", "-35.9 [-37.2, -34.6]"),  # test_published_study reads these
-            ("sam", "-6.0 [-8.1, -3.9]"),
-            ("dual-nf4", "not measured"),
-            ("clip-nf4", "not measured"),
-            ("sam-nf4", "not measured"),
-        )
-    ],
-    Sentence(
-        README,
-        "| `dual` | {} | {} | {} | reference: 0.777 |",
-        lambda: [
-            peak_gib(NEW, "dual"),
-            f"{case(NEW, 'dual').time.end_to_end_ms:.0f} ms",
-            f"{case(NEW, 'dual').energy_mj / 1e3:.1f} J",
-        ],
-    ),
     Sentence(
         RESULTS,
         "`dual` takes {}, `clip` {} and `sam` {} of that, `dual-nf4` {}, `clip-nf4` {} and "
@@ -180,21 +131,6 @@ SENTENCES = [
         "`clip` takes {} and `sam` {} of `dual` (the original's conditioning)",
         lambda: [time_of(GRAPHS, name).split()[0] for name in ("clip", "sam")],
     ),
-    # results: as CUDA graphs
-    *[
-        Sentence(
-            RESULTS,
-            f"| {label} | {{}} | {{}} | {{}} | {{}} | {{}} |",
-            lambda case=case: graphed_row(case),
-        )
-        for label, case in (
-            ("`dual`", "dual"),
-            ("`clip`", "clip"),
-            ("`sam`", "sam"),
-            ("`clip-nf4`", "clip-nf4"),
-            ("`dual-upstream`, as the original runs", "dual-upstream"),
-        )
-    ],
     Sentence(
         RESULTS,
         "`dual` measured twice differs by {}: the interval's half-width is {} %",
@@ -213,36 +149,6 @@ SENTENCES = [
         "too short for NVML's counter: `dual` twice differs by {}",
         lambda: [energy_of(GRAPHS, "dual-again")],
     ),
-    # results: generated answers
-    *[
-        Sentence(
-            RESULTS,
-            f"| {label} | {{}} | {{}} | {{}} | {{}} |",
-            lambda case=case: answers_row(case),
-        )
-        for label, case in (
-            ("`clip`", "clip"),
-            ("`clip-nf4`", "clip-nf4"),
-            ("`dual-upstream`, as the original runs", "dual-upstream"),
-        )
-    ],
-    # results: throughput
-    Sentence(
-        RESULTS,
-        "| `dual-upstream`, as the original runs | {} | {} | reference | {} |",
-        lambda: throughput_row("dual-upstream"),
-    ),
-    *[
-        Sentence(
-            RESULTS,
-            f"| `{name}` | {{}} | {{}} | {{}} | {{}} |",
-            lambda name=name: throughput_row(name),
-        )
-        for name in (
-            *("dual-batch1", "dual-batch4", "dual-batch16"),
-            *("clip-batch1", "clip-batch4", "clip-batch16"),
-        )
-    ],
     Sentence(
         RESULTS,
         "`clip-batch16` waited for images for {} % of its time",
@@ -256,23 +162,6 @@ SENTENCES = [
             f"{case(GRAPHS, 'dual-upstream').memory.query_peak_bytes / 2**30:.2f} GiB",
             f"{case(GRAPHS, 'dual').memory.peak_reserved_bytes / 2**30:.2f} GiB",
             f"{case(GRAPHS, 'dual-upstream').memory.peak_reserved_bytes / 2**30:.2f} GiB",
-        ],
-    ),
-    # results: where the costs come from
-    Sentence(
-        RESULTS,
-        "| memory of a query, GiB | -{} | -{} | +{} | -{} |",
-        lambda: [
-            memory_gib(NEW, "clip-nf4", part)
-            for part in ("vision", "quantization", "interaction", "whole")
-        ],
-    ),
-    Sentence(
-        RESULTS,
-        "| time of a query, ms | {} | {} | {} | {} |",
-        lambda: [
-            change_ms(NEW, "clip-nf4", part)
-            for part in ("vision", "quantization", "interaction", "whole")
         ],
     ),
     Sentence(
@@ -315,7 +204,7 @@ SENTENCES = [
     ),
     Sentence(
         RESULTS,
-        "(claim 5) | the same | not measured | {} | {} | `results/claims-described` |",
+        "(the claim on 8 GB) | the same | not measured | {} | {} | `results/claims-described` |",
         lambda: [
             claim_measured(of_encoder("inference of 7B", encoder)) for encoder in ("CLIP", "SAM")
         ],
@@ -325,54 +214,22 @@ SENTENCES = [
         "`lisa-7b`, only the language model in NF4 | {} | {} | {} | `results/fits-8gb` |",
         lambda: [driver_gib("fits-8gb", name) for name in IN_NF4],
     ),
-    # results, claims: both encoders in one row
-    *[
-        Sentence(
-            RESULTS,
-            f"| {what} | {bound} | **{{}}**: {{}} | **{{}}**: {{}} |",
-            lambda words=words: [
-                said
-                for encoder in ("CLIP", "SAM")
-                for said in (
-                    of_encoder(words, encoder).verdict,
-                    claim_measured(of_encoder(words, encoder)),
-                )
-            ],
-        )
-        for what, bound, words in (
-            ("vision forward is 2x faster", "0.50x", "vision forward"),
-            (
-                "vision memory is halved, by the weights of the vision parts and what they "
-                "allocate",
-                "0.50x",
-                "vision memory",
-            ),
-            ("inference is 20 to 30 % faster, in NF4, teacher-forced", "0.80x", "inference is 20"),
-            (
-                "memory falls by about 40 %, in NF4, which alone does nearly all of it",
-                "0.60x",
-                "memory falls",
-            ),
-            ("inference of 7B runs in 8 GB", "8 GB", "inference of 7B"),
-        )
-    ],
     Sentence(
         RESULTS,
-        "| the same, by the peak of the vision stage | 0.50x | **refuted**: {} | **refuted**: {} |",
+        "peak of the vision stage it is {} with CLIP's encoder shared and {} with SAM's: refuted.",
         lambda: [vision_peak(NEW, "clip"), vision_peak(NEW, "sam")],
     ),
     Sentence(
         RESULTS,
-        "| the same, without preprocessing | 0.80x | **{}**: {} | **{}**: {} |",
+        "Without preprocessing it takes {} and `sam-nf4` {}, which alone would be {} and {}.",
         lambda: [
-            said
-            for name in ("clip-nf4", "sam-nf4")
-            for said in (against_bound(name), time_of(NEW, name, "time.without_preprocess"))
+            *(time_of(NEW, name, "time.without_preprocess") for name in ("clip-nf4", "sam-nf4")),
+            *(against_bound(name) for name in ("clip-nf4", "sam-nf4")),
         ],
     ),
     Sentence(
         RESULTS,
-        "the language model in NF4) | 0.80x | **inconclusive**: {} | **inconclusive**: {} |",
+        "the language model in NF4) it is inconclusive: {} and {}.",
         lambda: [time_of("h200", "clip-nf4-cached"), time_of("h200", "sam-nf4-cached")],
     ),
     Sentence(
@@ -387,7 +244,7 @@ SENTENCES = [
     ),
     Sentence(
         RESULTS,
-        "Inference in 8 GB answered {} of {} queries under the cap",
+        "**Inference in 8 GB** answered {} of {} queries under the cap",
         lambda: [str(count) for count in answered_under_the_cap()],
     ),
     # suites: what they need
@@ -480,7 +337,7 @@ SENTENCES = [
         "a further token takes {} ms in bf16 and {} in NF4, and {} the original's way; a query of "
         "`clip-nf4` takes {} the time",
         lambda: [
-            *(answers_row(name)[1] for name in ("clip", "clip-nf4", "dual-upstream")),
+            *(further_token_ms(name) for name in ("clip", "clip-nf4", "dual-upstream")),
             time_of(ANSWERS, "clip-nf4"),
         ],
     ),
@@ -489,9 +346,7 @@ SENTENCES = [
         "`dual` answers {} and `clip` {} as many queries a second as the original's loop in "
         "batches of 16, the waits for images included. Four at once are nearly as fast: {} and {}.",
         lambda: [
-            throughput_row(f"{name}-batch{batch}")[2].split()[0]
-            for batch in (16, 4)
-            for name in ("dual", "clip")
+            throughput_of(f"{name}-batch{batch}") for batch in (16, 4) for name in ("dual", "clip")
         ],
     ),
     # LOG, corrections

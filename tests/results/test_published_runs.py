@@ -5,7 +5,7 @@ import yaml
 from places import RESULTS
 
 from lisabench.harness.errors import DataError
-from lisabench.reports.published_runs import INDEX, TABLE, published_runs_page, read_index
+from lisabench.reports.published.runs import INDEX, TABLE, published_runs_page, read_index
 
 pytestmark = pytest.mark.no_clock
 

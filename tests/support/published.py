@@ -132,16 +132,6 @@ def duration(run: str) -> str:
     return f"{minutes} min {seconds} s"
 
 
-def memory_gib(run: str, candidate: str, part: str) -> str:
-    """Return by how much a factor, the interaction or the whole changes the peak of a query.
-
-    It is a text without a sign, such as ``8.95``.
-    """
-    memory = attribution(run, candidate).memory
-    parts = {"whole": memory.whole, "interaction": memory.interaction, **memory.own}
-    return f"{abs(parts[part].bytes or 0) / 2**30:.2f}"
-
-
 def memory_share(run: str, candidate: str, part: str) -> str:
     """``85 %``: the share of the whole change that a part is, without its sign."""
     memory = attribution(run, candidate).memory

@@ -1,0 +1,80 @@
+"""Tables of what causes a change of cost: each factor alone, their interaction, and all together.
+
+Milliseconds, joules and GiB add up: the whole change is the sum of the parts in its row.
+"""
+
+from collections.abc import Sequence
+
+from ...harness.errors import DataError
+from ...harness.text import code
+from .. import formatting
+from ..markdown import Markup, Row, markdown_table
+from ..run.schema import Attribution, Difference
+from ..schema_base import Milliseconds
+from .records import PublishedRun
+
+# How the columns call a factor. Another factor is called by its own name.
+FACTORS = {
+    "vision": "sharing",
+    "quantization": "NF4",
+    "execution": "execution",
+    "kv_cache": "the KV cache",
+}
+
+
+def causes_table(run: PublishedRun, candidates: Sequence[str]) -> str:
+    """Return what causes the changes of some cases, a row for each kind of cost.
+
+    Args:
+        run: the published run.
+        candidates: cases that differ from one reference in the same factors.
+
+    Raises:
+        DataError: the candidates differ in other factors, or from another reference.
+    """
+    attributions = [run.attribution(candidate) for candidate in candidates]
+    reference, factors = attributions[0].reference, list(attributions[0].levels)
+    rows = []
+    for attribution in attributions:
+        if (attribution.reference, list(attribution.levels)) != (reference, factors):
+            raise DataError(
+                f"results/{run.folder}: {attribution.candidate} differs from "
+                f"{attribution.reference} in {', '.join(attribution.levels)}, and {candidates[0]} "
+                f"from {reference} in {', '.join(factors)}; give them tables of their own"
+            )
+        rows += _rows(attribution, factors)
+    alone = [f"{FACTORS.get(factor, factor)} alone" for factor in factors]
+    together = "both together" if len(factors) == 2 else "all together"
+    first = Markup(f"compared with {code(reference)}")
+    return markdown_table([first, *alone, "interaction", together], rows)
+
+
+def _rows(attribution: Attribution, factors: Sequence[str]) -> list[Row]:
+    """Return a row each for time, energy and memory; a cost that is not known has none."""
+    label = code(attribution.candidate)
+    rows = []
+    time = attribution.time.end_to_end_ms
+    if time is not None and time.whole.ms is not None:
+        parts = [time.own[factor] for factor in factors]
+        cells = [_milliseconds(part) for part in (*parts, time.interaction, time.whole)]
+        rows.append([Markup(f"{label}: time of a query, ms"), *cells])
+    memory = attribution.memory
+    if memory.whole.bytes is not None:
+        parts = [memory.own[factor] for factor in factors]
+        cells = [_gib(part) for part in (*parts, memory.interaction, memory.whole)]
+        rows.append([Markup(f"{label}: memory of a query, GiB"), *cells])
+    return rows
+
+
+def _milliseconds(change: Milliseconds) -> str:
+    return formatting.milliseconds_change(change)
+
+
+def _gib(change: Difference) -> str:
+    """Return a change of memory with its interval, unless that is a point."""
+    text = formatting.memory_change(change.bytes, formatting.GIB)
+    if change.low is None or change.high is None or change.low == change.high:
+        return text
+    low = formatting.memory_change(change.low, formatting.GIB)
+    high = formatting.memory_change(change.high, formatting.GIB)
+    return f"{text} [{low}, {high}]"

@@ -1,0 +1,277 @@
+"""Tables of what a query costs: a row for each case of a run, a column for each quantity."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...harness.text import code
+from .. import formatting
+from ..markdown import Markup, Row, markdown_table
+from ..peaks import PeakName, largest_by_process
+from ..ratios import log_ratios, paired_ratio_of
+from ..run.schema import Case
+from ..schema_base import NO_RATIO, Ratio
+from ..study.schema import StudySummary
+from ..study.tables import points
+from ..times import PREPROCESS
+from .records import PublishedPair, PublishedRun, PublishedStudy
+
+REFERENCE = "reference"
+NOT_MEASURED = "not measured"
+NARROW = 0.02  # an interval of a ratio whose ends differ by less has three decimals
+ANSWERS = {"forced": "teacher-forced answers", "generated": "generated answers"}
+SETTINGS = ("preset", "precision", "execution", "conditioning")  # what is said of the reference
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of cases: a number, a ratio to the reference, or one below the other.
+
+    Attributes:
+        heading: with the unit; ``{reference}`` stands for the name of the reference.
+        number: returns the text of a case's number; None where the column has none.
+        ratio: returns the ratio of a case to its reference; None where the column has none.
+    """
+
+    heading: str
+    number: Callable[[Case], str] | None = None
+    ratio: Callable[[PublishedPair], Ratio] | None = None
+
+    def cell(self, run: PublishedRun, case: Case) -> str:
+        """Return the text of the column for a case."""
+        pair = run.pair(case.name)
+        ratio = self.ratio(pair) if self.ratio and pair else NO_RATIO
+        if self.number is None:
+            return REFERENCE if run.summary.is_reference(case) else ratio_cell(ratio)
+        number = self.number(case)
+        if ratio.ratio is None:
+            return number
+        return Markup(f"{number}<br>{ratio_cell(ratio)}")
+
+
+def ratio_cell(measured: Ratio) -> str:
+    """Return a ratio with its interval, with a third decimal where the interval is narrow.
+
+    Such as ``0.84x [0.82, 0.85]`` or ``0.431x [0.429, 0.433]``.
+    """
+    low, high = measured.low, measured.high
+    if low is None or high is None or formatting.interval_is_point(measured):
+        return formatting.ratio_with_interval(measured)
+    if high - low >= NARROW:
+        return formatting.ratio_with_interval(measured)
+    return f"{measured.ratio:.3f}x [{low:.3f}, {high:.3f}]"
+
+
+def table_of_cases(
+    run: PublishedRun,
+    columns: Sequence[Column],
+    cases: Sequence[str] = (),
+    remarks: Mapping[str, str] | None = None,
+) -> str:
+    """Return a table with a row for each case. A column that no case has a number for is left out.
+
+    Args:
+        run: the published run.
+        columns: of the table, from left to right.
+        cases: names of the rows, in their order; empty: all models of the run.
+        remarks: words that follow the name of a case, by its name.
+    """
+    names = list(cases) or [case.name for case in run.summary.cases]
+    rows: list[Row] = [[_label(run, name, remarks or {})] for name in names]
+    header = ["case"]
+    reference = code(run.reference.name)
+    for column in columns:
+        cells = [column.cell(run, run.case(name)) for name in names]
+        if set(cells) <= {formatting.NOT_AVAILABLE}:
+            continue
+        header.append(Markup(column.heading.format(reference=reference)))
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
+    return markdown_table(header, rows)
+
+
+def _label(run: PublishedRun, name: str, remarks: Mapping[str, str]) -> Markup:
+    """Return the name of a case; of one that measures the reference again, that name."""
+    for twin in run.summary.twins:
+        if twin.candidate == name:
+            return Markup(f"{code(twin.reference)} again")
+    remark = f", {remarks[name]}" if name in remarks else ""
+    return Markup(f"{code(name)}{remark}")
+
+
+def conditions(run: PublishedRun) -> str:
+    """Return in some sentences which run a table is of, and how its reference was measured."""
+    summary, reference = run.summary, run.reference
+    time, settings = reference.time, reference.settings or {}
+    words = [f"{setting} `{settings[setting]}`" for setting in SETTINGS if settings.get(setting)]
+    words.append(_answers(settings))
+    chip = summary.machine.split("; ")[0]
+    stopped = " It was stopped before all was measured." if summary.status != "complete" else ""
+    return (
+        f"Records: {run.link}, {chip}, {(summary.started or '')[:10]}; {time.queries} queries in "
+        f"each of {time.processes} processes a case.{stopped} {code(reference.name)}: batch "
+        f"{time.batch}, {', '.join(words)}. The suite {code(summary.suite)} says how the other "
+        "cases differ from it."
+    )
+
+
+def _answers(settings: Mapping[str, object]) -> str:
+    """Return which kind of answers a case gives: ``generated answers of 16 tokens``."""
+    answers = ANSWERS.get(str(settings.get("answer")), "answers of its own")
+    tokens = settings.get("max_new_tokens")
+    return f"{answers} of {tokens} tokens" if tokens else answers
+
+
+# Numbers of a case
+
+
+def _query_ms(case: Case) -> str:
+    return formatting.milliseconds(case.time.end_to_end_ms)
+
+
+def _stage_ms(stage: str, case: Case) -> str:
+    time = case.time.stages.get(stage)
+    return formatting.milliseconds(time.median_ms if time else None)
+
+
+def _gib(size_bytes: int | None) -> str:
+    return formatting.memory(size_bytes, formatting.GIB)
+
+
+def _queries_per_second(case: Case) -> str:
+    """Return the measured throughput; of a run that measured latency, that of single queries."""
+    rate = case.time.queries_per_second
+    if rate is None and case.time.end_to_end_ms:
+        rate = 1000 / case.time.end_to_end_ms
+    return formatting.milliseconds(rate)
+
+
+# Ratios of a case to its reference
+
+
+def _time_ratio(pair: PublishedPair) -> Ratio:
+    return pair.comparison.end_to_end
+
+
+def _energy_ratio(pair: PublishedPair) -> Ratio:
+    return pair.comparison.energy
+
+
+def _rate_ratio(pair: PublishedPair) -> Ratio:
+    """Return the ratio of throughputs; of a run that measured latency, that of single queries."""
+    if pair.comparison.throughput.ratio is not None:
+        return pair.comparison.throughput
+    return pair.comparison.end_to_end.inverted()
+
+
+def _device_ratio(pair: PublishedPair) -> Ratio:
+    """Return the ratio of the GPU's times at work. One process profiles, so it has no interval."""
+    before_ms, after_ms = pair.reference.time.gpu_busy_ms, pair.candidate.time.gpu_busy_ms
+    if not before_ms or not after_ms:
+        return NO_RATIO
+    ratio = after_ms / before_ms
+    return Ratio(ratio=ratio, low=None, high=None, processes=1, smallest_detectable=None)
+
+
+def _memory_ratio(name: PeakName, pair: PublishedPair) -> Ratio:
+    """Return the ratio of a peak, paired by process."""
+    before = largest_by_process(pair.reference_records.memory, name)
+    after = largest_by_process(pair.candidate_records.memory, name)
+    return paired_ratio_of(log_ratios(before, after))
+
+
+# Columns
+
+
+def stage_column(stage: str) -> Column:
+    """Return the column of the median time of a stage in the timed rounds."""
+    return Column(f"{stage}, ms", lambda case: _stage_ms(stage, case))
+
+
+QUERY_MS = Column("query, ms", _query_ms)
+FURTHER_TOKEN_MS = Column(
+    "a further token, ms", lambda case: formatting.milliseconds(case.time.further_token_ms)
+)
+GPU_AT_WORK = Column("GPU at work", lambda case: formatting.share(case.time.gpu_busy_share))
+TIME_COMPARED = Column("compared with {reference}", ratio=_time_ratio)
+BATCH = Column("queries at once", lambda case: str(case.time.batch))
+QUERIES_PER_SECOND = Column("queries per second", _queries_per_second)
+THROUGHPUT_COMPARED = Column("compared with {reference}", ratio=_rate_ratio)
+QUERY_MEMORY = Column("memory of a query, GiB", lambda case: _gib(case.memory.query_peak_bytes))
+
+COSTS = (
+    Column("query, ms", _query_ms, _time_ratio),
+    Column("of it preprocessing, ms", lambda case: _stage_ms(PREPROCESS, case)),
+    Column(
+        "GPU at work, ms",
+        lambda case: formatting.milliseconds(case.time.gpu_busy_ms),
+        _device_ratio,
+    ),
+    Column("energy, J", lambda case: formatting.joules(case.energy_mj), _energy_ratio),
+    Column(
+        "memory reserved, GiB",
+        lambda case: _gib(case.memory.peak_reserved_bytes),
+        lambda pair: _memory_ratio("peak_reserved_bytes", pair),
+    ),
+    Column(
+        "memory by the driver, GiB",
+        lambda case: _gib(case.memory.device_process_bytes),
+        lambda pair: _memory_ratio("device_process_bytes", pair),
+    ),
+    Column("queries per second", _queries_per_second, _rate_ratio),
+)
+
+
+# Tables
+
+
+def cost_table(
+    run: PublishedRun, cases: Sequence[str] = (), remarks: Mapping[str, str] | None = None
+) -> str:
+    """Return time, energy, memory and throughput of each case, with their ratios to the reference.
+
+    Below the table it says which run it is of.
+
+    Args:
+        run: the published run.
+        cases: names of the rows, in their order; empty: all models of the run.
+        remarks: words that follow the name of a case, by its name.
+    """
+    return f"{table_of_cases(run, COSTS, cases, remarks)}\n\n{conditions(run)}"
+
+
+def costs_and_quality(run: PublishedRun, study: PublishedStudy, cases: Sequence[str]) -> str:
+    """Return costs and mask quality of some cases in one row each, and where they are from.
+
+    Args:
+        run: the published run, with the costs.
+        study: with the quality of tiny models, by recipes that are named like the cases.
+        cases: names of the rows, the reference first.
+    """
+    rows: list[Row] = []
+    for name in cases:
+        case, pair = run.case(name), run.pair(name)
+        memory = f"{_gib(case.memory.query_peak_bytes)} GiB"
+        if pair is None:
+            time, energy = f"{_query_ms(case)} ms", f"{formatting.joules(case.energy_mj)} J"
+        else:
+            time, energy = ratio_cell(_time_ratio(pair)), ratio_cell(_energy_ratio(pair))
+        quality = _quality_cell(study.summary, name)
+        rows.append([Markup(code(name)), memory, time, energy, quality])
+    header = ["variant", "memory of a query", "time", "energy", "mIoU of tiny models, in points"]
+    settings = run.case(cases[0]).settings or {}
+    return (
+        f"{markdown_table(header, rows)}\n\n"
+        f"Memory, time and energy: {run.link}, {_answers(settings)}, execution "
+        f"`{settings.get('execution')}`. mIoU: {study.link}."
+    )
+
+
+def _quality_cell(study: StudySummary, name: str) -> str:
+    """Return the difference of mIoU in points; of the study's dual its score."""
+    recipe = study.recipe(name)
+    if recipe is None:
+        return NOT_MEASURED
+    score = recipe.scores["mIoU"]
+    if recipe.role == "dual" and score:
+        return f"{REFERENCE}: {formatting.score(score.score)}"
+    return points(recipe.differences["mIoU"])

@@ -1,0 +1,130 @@
+"""The tables of README and docs that are made from published records, and the command that does it.
+
+To write them again after the records or the code changed, in a clone of the repository:
+
+    python -m lisabench.reports.published.tables
+    python -m lisabench.reports.published.tables --check
+
+The second command writes nothing. It names the blocks that differ, and ends with 1 if there are
+any. `documents` says what a block is. To point a table at another run, change the folder in the
+first line of its function.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...harness import terminal
+from ...harness.errors import LisabenchError
+from . import causes, claims, costs
+from .documents import ROOT, Tables, differing_blocks, write_blocks
+from .records import published_run, published_study
+
+VARIANTS = ("dual", "clip", "sam", "dual-nf4", "clip-nf4", "sam-nf4")
+UPSTREAM = {"dual-upstream": "as the original runs"}
+COMMAND = "python -m lisabench.reports.published.tables"
+
+
+# README
+
+
+def costs_and_quality() -> str:
+    """Return costs at 7B and the quality of tiny models, for someone who decides in two minutes."""
+    run, study = published_run("claims-described"), published_study("accuracy-tiny")
+    return costs.costs_and_quality(run, study, VARIANTS)
+
+
+# docs/results.md
+
+
+def costs_7b() -> str:
+    """Return all costs of each variant as the document describes it."""
+    run = published_run("claims-described")
+    return costs.cost_table(run)
+
+
+def causes_7b() -> str:
+    """Return what sharing and NF4 cause, alone and together."""
+    run = published_run("claims-described")
+    return causes.causes_table(run, ["clip-nf4", "sam-nf4"])
+
+
+def graphs_7b() -> str:
+    """Return the times of each case as CUDA graphs, teacher-forced."""
+    run = published_run("graphs-7b")
+    columns = (
+        costs.QUERY_MS,
+        costs.stage_column("vision"),
+        costs.stage_column("llm"),
+        costs.GPU_AT_WORK,
+        costs.TIME_COMPARED,
+    )
+    cases = ("dual", "clip", "sam", "clip-nf4", "dual-upstream")
+    return costs.table_of_cases(run, columns, cases, UPSTREAM)
+
+
+def answers_7b() -> str:
+    """Return the times of each case as CUDA graphs, with generated answers."""
+    run = published_run("answers-7b")
+    columns = (costs.QUERY_MS, costs.FURTHER_TOKEN_MS, costs.GPU_AT_WORK, costs.TIME_COMPARED)
+    return costs.table_of_cases(run, columns, remarks=UPSTREAM)
+
+
+def throughput_7b() -> str:
+    """Return the queries per second of each case and batch."""
+    run = published_run("throughput-7b")
+    columns = (
+        costs.BATCH,
+        costs.QUERIES_PER_SECOND,
+        costs.THROUGHPUT_COMPARED,
+        costs.QUERY_MEMORY,
+    )
+    return costs.table_of_cases(run, columns, remarks=UPSTREAM)
+
+
+def claims_7b() -> str:
+    """Return the claims of the modified LISA, each with its verdict."""
+    run, trainings = published_run("claims-described"), published_run("training-7b")
+    return claims.claims_table(
+        [
+            claims.Measured(run, "teacher-forced", without=("training of 7B",)),
+            claims.Measured(trainings, "training", only=("training of 7B",)),
+        ]
+    )
+
+
+TABLES: Tables = {
+    "costs-and-quality": costs_and_quality,
+    "costs-7b": costs_7b,
+    "causes-7b": causes_7b,
+    "graphs-7b": graphs_7b,
+    "answers-7b": answers_7b,
+    "throughput-7b": throughput_7b,
+    "claims-7b": claims_7b,
+}
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT, tables: Tables = TABLES) -> int:
+    """Write the tables again, or check them, and return the exit code."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if a block differs")
+    options = parser.parse_args(arguments)
+    try:
+        if options.check:
+            differing = differing_blocks(root, tables)
+            for block in differing:
+                terminal.say(f"{block.place}: the table {block.name} is not that of its records")
+            if differing:
+                terminal.note(f"write them again: {COMMAND}")
+            return 1 if differing else 0
+        for document in write_blocks(root, tables):
+            terminal.say(document.relative_to(root))
+    except LisabenchError as error:
+        terminal.note(error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
