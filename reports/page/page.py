@@ -36,7 +36,8 @@ FIGURES = {
         "the zone of those that are cheaper and within 2 points"
     ),
     sweep_figure.FILE: (
-        "Lines: time or throughput, peak memory and energy of a query over the number that is swept"
+        "Lines over the number that is swept: time of a query, or throughput and latency of a "
+        "batch; peak memory and energy"
     ),
     waterfall.FILE: (
         "Bars from the reference to a case that differs in several factors: "

@@ -1,16 +1,13 @@
-"""The figure of a sweep: throughput or latency, peak memory and energy over a swept number.
+"""The figure of a sweep: throughput and latency, or the time of a query, with memory and energy.
 
 It is drawn where cases of a run differ in nothing but one number, such as the batch. They are
 joined by a line. A case that differs from all others in something else too, such as a control, is a
 single point.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from pydantic import JsonValue
 
 from ...harness.statistics.estimate import Estimate
 from .. import formatting
@@ -24,17 +21,17 @@ from ..drawing import (
     legend,
     mark,
     mark_line,
+    widest_in,
 )
 from ..palette import Look, with_dashes
 from ..plotting import Artist, Axes, Figure, FixedLocator, Line2D, NullLocator
 from ..run import verdict_words
-from ..run.confounds import FOLLOWS
 from ..run.schema import Case, Summary
 from . import figures
+from .sweep import BATCH, Line, Sweep, sweep_of
+from .sweep_stages import draw_stages, lines_with_stages, stage_handles
 
 FILE = "sweep.png"
-BATCH = "batch"
-NO_QUANTITIES = ("seed",)  # settings that are numbers, but count or measure nothing
 AXIS_LABELS = {
     BATCH: "batch: queries evaluated at once",
     "encoder_batch": "encoder_batch: most images encoded at once (0: all)",
@@ -42,49 +39,43 @@ AXIS_LABELS = {
     "max_new_tokens": "max_new_tokens: most tokens of an answer",
 }
 LEFT_IN, RIGHT_IN = 0.85, 0.3
-MAIN_IN, SMALL_IN, BELOW_IN = 3.1, 2.0, 0.75
-BETWEEN_IN = 1.0  # between the two small panels, for the label of the right one
+MAIN_IN, PAIR_IN, SMALL_IN, BELOW_IN = 3.1, 2.6, 2.0, 0.75
+ABOVE_STAGES_IN = 0.3  # for the name of the line
+BETWEEN_IN = 1.0  # between panels side by side, for the label of the right one
+NARROWEST_IN = 1.4  # a panel; if it would be narrower, panels stand below each other
 # An interval is drawn up to so many times the largest value of its panel. One that is wider, as of
 # two processes that differ, would press all points onto the axis.
 CUT_AT = 2
 
-Settings = dict[str, JsonValue]
-Numbered = tuple[float, Case]  # the value of the swept setting, and the case that has it
 Quantity = Callable[[Case], Estimate | None]
 
 
 @dataclass(frozen=True)
-class Line:
-    """Cases that differ in nothing but one number, or a single case.
+class Panel:
+    """A quantity of all lines over the swept number.
 
     Attributes:
-        name: of the line.
-        cases: at least one, by their number, from the smallest on.
+        label: of the vertical axis.
+        quantity: returns it for a case; None where it is unknown.
     """
 
-    name: str
-    cases: Mapping[float, Case]
+    label: str
+    quantity: Quantity
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What is drawn.
+class Row:
+    """Panels that stand side by side if there is room; lengths are those of a report's figure.
 
     Attributes:
-        setting: the number that is swept.
-        lines: those of several cases first.
+        count: number of panels.
+        height_in: of each panel, in inches.
+        above_in: room above each panel, in inches.
     """
 
-    setting: str
-    lines: Sequence[Line]
-
-    @property
-    def values(self) -> list[float]:
-        """The values of the setting, ascending."""
-        values: set[float] = set()
-        for line in self.lines:
-            values.update(line.cases)
-        return sorted(values)
+    count: int
+    height_in: float
+    above_in: float = 0.0
 
 
 def figure_of_sweep(summary: Summary, sheet: Sheet = REPORT_SHEET) -> Figure | None:
@@ -95,139 +86,155 @@ def figure_of_sweep(summary: Summary, sheet: Sheet = REPORT_SHEET) -> Figure | N
     return sweep_figure(summary, sweep, sheet)
 
 
-# What is swept
-
-
-def sweep_of(summary: Summary) -> Sweep | None:
-    """Return the number that most cases differ in alone, with its lines; None without any.
-
-    Where several numbers are swept, the batch is preferred, and each value of the others has a line
-    of its own.
-    """
-    cases = [
-        case for case in summary.cases if case.settings and case.time.end_to_end_over_processes
-    ]
-    numbers: dict[str, None] = {}  # as an ordered set
-    for case in cases:
-        for name in case.settings or {}:
-            if _number(case, name) is not None and name not in NO_QUANTITIES:
-                numbers[name] = None
-    best, most_cases = None, 0
-    for setting in sorted(numbers, key=lambda name: name != BATCH):
-        lines = _lines(cases, setting)
-        in_lines = sum(len(line.cases) for line in lines if len(line.cases) > 1)
-        if in_lines > most_cases:
-            best, most_cases = Sweep(setting, lines), in_lines
-    return best
-
-
-def _number(case: Case, setting: str) -> float | None:
-    """Return the value of a setting if it is a number."""
-    value = (case.settings or {}).get(setting)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value)
-
-
-def _lines(cases: Sequence[Case], setting: str) -> list[Line]:
-    """Return the cases that have the setting, joined where they differ in nothing else."""
-    alike: dict[str, list[Numbered]] = defaultdict(list)
-    for case in cases:
-        number = _number(case, setting)
-        if number is not None:
-            alike[_rest(case, setting)].append((number, case))
-    lines = []
-    for members in alike.values():
-        if len(dict(members)) == len(members):
-            lines.append(_line(members, setting))
-            continue
-        # Cases that are measured twice, such as `dual` and `dual-again`, have a line for each name.
-        by_name: dict[str, list[Numbered]] = defaultdict(list)
-        for number, case in members:
-            by_name[_base_name(number, case, setting)].append((number, case))
-        lines += [_line(of_one_name, setting) for of_one_name in by_name.values()]
-    return sorted(lines, key=lambda line: len(line.cases) == 1)
-
-
-def _line(members: Sequence[Numbered], setting: str) -> Line:
-    """Return the line of some cases with their numbers.
-
-    Cases that are not named as a sweep names them have no name in common: the first stands for all.
-    """
-    ascending = dict(sorted(members, key=lambda member: member[0]))
-    names = {_base_name(number, case, setting) for number, case in members}
-    if len(members) > 1 and len(names) == 1:
-        return Line(names.pop(), ascending)
-    first = next(iter(ascending.values()))
-    return Line(first.name, ascending)
-
-
-def _base_name(number: float, case: Case, setting: str) -> str:
-    """Return the name from before the sweep: ``dual`` of ``dual-batch4``."""
-    return case.name.replace(f"-{setting}{number:g}", "")
-
-
-def _rest(case: Case, setting: str) -> str:
-    """Return all settings but one, and but those that follow from it, as a text to compare."""
-    rest: Settings = {}
-    for name, value in sorted((case.settings or {}).items()):
-        if name != setting and setting not in FOLLOWS.get(name, ()):
-            rest[name] = value
-    return repr(rest)
-
-
-# Drawing
-
-
 def sweep_figure(summary: Summary, sweep: Sweep, sheet: Sheet = REPORT_SHEET) -> Figure:
-    """Return a figure with time above, and memory and energy, as far as they are known, below."""
+    """Return a figure with times above, and memory and energy, as far as they are known, below.
+
+    Where throughput was measured, the times are queries per second, and beside them the latency of
+    a batch. Otherwise they are those of a query, and below them its stages, a panel for each line.
+    """
+    main_panels = _main_panels(summary)
+    stage_lines = [] if summary.measures_throughput else lines_with_stages(sweep)
+    small_panels = _known(sweep, _small_panels(summary))
+
+    looks = _line_looks(summary, sweep)
+    handles = _handles(sheet, sweep, looks) + stage_handles(stage_lines)
+    rows = [
+        Row(len(main_panels), MAIN_IN if len(main_panels) == 1 else PAIR_IN),
+        Row(len(stage_lines), SMALL_IN, ABOVE_STAGES_IN),
+        Row(len(small_panels), SMALL_IN),
+    ]
+    figure, (main_axes, stage_axes, small_axes) = _axes(sheet, handles, rows)
+
+    all_panels = [*main_panels, *small_panels]
+    for axes, panel in zip([*main_axes, *small_axes], all_panels, strict=True):
+        _draw_panel(sheet, axes, sweep, looks, panel)
+    draw_stages(stage_axes, stage_lines)
+    for axes in figure.axes:
+        _name_number(sheet, axes, sweep.setting)
+    subtitle = _subtitle(sweep, all_panels)
+    if stage_lines:
+        subtitle += "; stages: medians"
+    heading(sheet, figure, message(summary, sweep), subtitle)
+    legend(sheet, figure, handles)
+    return figure
+
+
+# What is drawn
+
+
+def _main_panels(summary: Summary) -> list[Panel]:
+    if summary.measures_throughput:
+        return [
+            Panel("queries per second", _throughput),
+            Panel("latency of a batch (ms)", batch_latency),
+        ]
+    return [Panel("time of a query (milliseconds)", _latency)]
+
+
+def _small_panels(summary: Summary) -> list[Panel]:
     unit = verdict_words.memory_unit_of(summary)
 
     def peak(case: Case) -> Estimate | None:
         return _exactly(case.memory.peak_bytes, 1 / unit.size_bytes)
 
-    main_label, main_quantity = "time of a query (milliseconds)", _latency
-    if summary.measures_throughput:
-        main_label, main_quantity = "queries per second", _throughput
-    small_panels: list[tuple[str, Quantity]] = [
-        (f"peak memory ({unit.name})", peak),
-        ("energy per query (joules)", lambda case: _exactly(case.energy_mj, 1e-3)),
-    ]
-    small_panels = [panel for panel in small_panels if _estimates(sweep, panel[1])]
+    def energy(case: Case) -> Estimate | None:
+        return _exactly(case.energy_mj, 1e-3)
 
-    looks = _line_looks(summary, sweep)
-    handles = _handles(sheet, sweep, looks)
-    figure, main, small_axes = _axes(sheet, handles, len(small_panels))
-    _draw_panel(sheet, main, sweep, looks, main_label, main_quantity)
-    for axes, (label, quantity) in zip(small_axes, small_panels, strict=True):
-        _draw_panel(sheet, axes, sweep, looks, label, quantity)
-    heading(sheet, figure, message(summary, sweep), _subtitle(sweep, main_quantity))
-    legend(sheet, figure, handles)
-    return figure
+    return [
+        Panel(f"peak memory ({unit.name})", peak),
+        Panel("energy per query (joules)", energy),
+    ]
+
+
+def _known(sweep: Sweep, panels: Sequence[Panel]) -> list[Panel]:
+    """Return the panels whose quantity is known for a case."""
+    return [panel for panel in panels if _estimates(sweep, panel.quantity)]
+
+
+def _exactly(value: float | None, factor: float) -> Estimate | None:
+    """Return a number without an interval, in another unit; None where it is unknown."""
+    return None if value is None else Estimate(value * factor, None, None, n=1)
+
+
+def _latency(case: Case) -> Estimate | None:
+    over_processes = case.time.end_to_end_over_processes
+    return over_processes.estimate if over_processes else None
+
+
+def batch_latency(case: Case) -> Estimate | None:
+    """Return the milliseconds until the answers of a whole batch are there.
+
+    A query's time is its equal share of the time of its batch, and only whole batches are timed. So
+    the batch takes as many times as long as it has queries. Waits for images are not in it.
+    """
+    share = _latency(case)
+    return share.mapped(lambda share_ms: case.time.batch * share_ms) if share else None
+
+
+def _throughput(case: Case) -> Estimate | None:
+    over_processes = case.time.queries_per_second_over_processes
+    return over_processes.estimate if over_processes else None
+
+
+def _estimates(sweep: Sweep, quantity: Quantity) -> list[Estimate]:
+    """Return the quantity of each case that has it."""
+    estimates = []
+    for line in sweep.lines:
+        for case in line.cases.values():
+            estimate = quantity(case)
+            if estimate is not None:
+                estimates.append(estimate)
+    return estimates
+
+
+def _highest_drawn(sweep: Sweep, quantity: Quantity) -> float:
+    """Return where intervals are cut."""
+    values = [estimate.value for estimate in _estimates(sweep, quantity)]
+    return CUT_AT * max(values, default=0.0)
+
+
+# Drawing
 
 
 def _axes(
-    sheet: Sheet, handles: Sequence[Artist], small_panels: int
-) -> tuple[Figure, Axes, list[Axes]]:
-    """Return a figure, its large panel, and the small ones below: side by side if there is room."""
-    columns = 1 if sheet.is_narrow else max(1, small_panels)
-    rows = -(-small_panels // columns)
-    main_in, small_in, below_in = (sheet.scaled(part) for part in (MAIN_IN, SMALL_IN, BELOW_IN))
+    sheet: Sheet, handles: Sequence[Artist], rows: Sequence[Row]
+) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure and the axes of each row, whose panels are side by side if there is room."""
+    lines = []  # of panels that stand side by side: the place of their row, and how many they are
+    for place, row in enumerate(rows):
+        columns = _columns(sheet, row.count)
+        lines += [(place, columns)] * (row.count // columns if row.count else 0)
+
+    heights_in = [sheet.scaled(rows[place].above_in + rows[place].height_in) for place, _ in lines]
+    below_in, between_in = sheet.scaled(BELOW_IN), sheet.scaled(BETWEEN_IN)
     top_in = head_in(sheet, handles)
-    height_in = top_in + main_in + below_in + rows * (small_in + below_in)
+    height_in = top_in + sum(heights_in) + len(lines) * below_in
     figure = canvas(sheet, height_in)
 
-    left_in, between_in = sheet.scaled(LEFT_IN), sheet.scaled(BETWEEN_IN)
-    width_in = sheet.width_in - left_in - sheet.scaled(RIGHT_IN)
-    main = add_axes(figure, left_in, height_in - top_in - main_in, width_in, main_in)
-    column_in = (width_in - (columns - 1) * between_in) / columns
-    small_axes = []
-    for place in range(small_panels):
-        row, column = divmod(place, columns)
-        bottom_in = below_in + (rows - 1 - row) * (small_in + below_in)
-        x_in = left_in + column * (column_in + between_in)
-        small_axes.append(add_axes(figure, x_in, bottom_in, column_in, small_in))
-    return figure, main, small_axes
+    axes_of_rows: list[list[Axes]] = [[] for _ in rows]
+    bottom_in = height_in - top_in
+    for (place, columns), line_in in zip(lines, heights_in, strict=True):
+        bottom_in -= line_in
+        width_in = _panel_in(sheet, columns)
+        panel_in = sheet.scaled(rows[place].height_in)
+        for column in range(columns):
+            left_in = sheet.scaled(LEFT_IN) + column * (width_in + between_in)
+            axes_of_rows[place].append(add_axes(figure, left_in, bottom_in, width_in, panel_in))
+        bottom_in -= below_in
+    return figure, axes_of_rows
+
+
+def _columns(sheet: Sheet, panels: int) -> int:
+    """Return how many panels stand side by side: all, or one where there is no room."""
+    if panels < 2 or _panel_in(sheet, panels) < sheet.scaled(NARROWEST_IN):
+        return 1
+    return panels
+
+
+def _panel_in(sheet: Sheet, columns: int) -> float:
+    """Return the width of each of so many panels side by side, in inches."""
+    all_in = sheet.width_in - sheet.scaled(LEFT_IN + RIGHT_IN)
+    return (all_in - (columns - 1) * sheet.scaled(BETWEEN_IN)) / columns
 
 
 def _line_looks(summary: Summary, sweep: Sweep) -> list[Look]:
@@ -251,52 +258,15 @@ def _line_style(sheet: Sheet, line: Line, look: Look) -> dict[str, Any]:
     return style
 
 
-def _exactly(value: float | None, factor: float) -> Estimate | None:
-    """Return a number without an interval, in another unit; None where it is unknown."""
-    return None if value is None else Estimate(value * factor, None, None, n=1)
-
-
-def _estimates(sweep: Sweep, quantity: Quantity) -> list[Estimate]:
-    """Return the quantity of each case that has it."""
-    estimates = []
-    for line in sweep.lines:
-        for case in line.cases.values():
-            estimate = quantity(case)
-            if estimate is not None:
-                estimates.append(estimate)
-    return estimates
-
-
-def _highest_drawn(sweep: Sweep, quantity: Quantity) -> float:
-    """Return where intervals are cut."""
-    values = [estimate.value for estimate in _estimates(sweep, quantity)]
-    return CUT_AT * max(values, default=0.0)
-
-
-def _latency(case: Case) -> Estimate | None:
-    over_processes = case.time.end_to_end_over_processes
-    return over_processes.estimate if over_processes else None
-
-
-def _throughput(case: Case) -> Estimate | None:
-    over_processes = case.time.queries_per_second_over_processes
-    return over_processes.estimate if over_processes else None
-
-
 def _draw_panel(
-    sheet: Sheet,
-    axes: Axes,
-    sweep: Sweep,
-    looks: Sequence[Look],
-    label: str,
-    quantity: Quantity,
+    sheet: Sheet, axes: Axes, sweep: Sweep, looks: Sequence[Look], panel: Panel
 ) -> None:
     """Draw a quantity of all lines over the swept number, from 0 on, with its intervals."""
-    highest = _highest_drawn(sweep, quantity)
+    highest = _highest_drawn(sweep, panel.quantity)
     for line, look in zip(sweep.lines, looks, strict=True):
         numbers, values, below, above = [], [], [], []
         for number, case in line.cases.items():
-            estimate = quantity(case)
+            estimate = panel.quantity(case)
             if estimate is None:
                 continue
             numbers.append(number)
@@ -319,14 +289,24 @@ def _draw_panel(
     axes.xaxis.set_major_locator(FixedLocator(sweep.values))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel(AXIS_LABELS.get(sweep.setting, sweep.setting))
-    axes.set_ylabel(label)
+    axes.set_ylabel(panel.label)
     axes.set_ylim(bottom=0)
     axes.grid(axis="y")
 
 
-def _subtitle(sweep: Sweep, quantity: Quantity) -> str:
-    """Return what is drawn, for the quantity of the upper panel."""
+def _name_number(sheet: Sheet, axes: Axes, setting: str) -> None:
+    """Write which number is swept below a panel: with what it means, if there is room."""
+    label = AXIS_LABELS.get(setting, setting)
+    panel_in = axes.get_position().width * sheet.width_in
+    is_too_long = widest_in(sheet, [label]) > panel_in
+    axes.set_xlabel(setting if is_too_long else label)
+
+
+# Words
+
+
+def _subtitle(sweep: Sweep, panels: Sequence[Panel]) -> str:
+    """Return what is drawn."""
     processes = set()
     for line in sweep.lines:
         for case in line.cases.values():
@@ -335,12 +315,16 @@ def _subtitle(sweep: Sweep, quantity: Quantity) -> str:
     intervals = "one process each, so no intervals"
     if fewest > 1:
         intervals = f"bars: 95 % intervals over {fewest} processes"
-    highest = _highest_drawn(sweep, quantity)
-    if any((estimate.high or 0) > highest for estimate in _estimates(sweep, quantity)):
-        intervals += f", cut at {formatting.milliseconds(highest)}"
+    if any(_is_cut(sweep, panel.quantity) for panel in panels):
+        intervals += ", cut at twice the largest value"
     if any(len(line.cases) == 1 for line in sweep.lines):
         intervals += "; marks without a line: cases at one value"
     return f"a line: cases that differ only in {sweep.setting}; {intervals}"
+
+
+def _is_cut(sweep: Sweep, quantity: Quantity) -> bool:
+    highest = _highest_drawn(sweep, quantity)
+    return any((estimate.high or 0) > highest for estimate in _estimates(sweep, quantity))
 
 
 def message(summary: Summary, sweep: Sweep) -> str:

@@ -263,11 +263,6 @@ SENTENCES = [
     ],
     Sentence(
         "docs/suites.md",
-        "| `throughput-7b` | GPU | random | {} | not measured",
-        lambda: [largest_process_gib(THROUGHPUT)],
-    ),
-    Sentence(
-        "docs/suites.md",
         "| `h200-lisa7b` | GPU | random | {} | not measured",
         lambda: [largest_process_gib("h200")],
     ),

@@ -8,7 +8,9 @@ from matplotlib.text import Text
 from run_factory import edit_lines, edit_run, write_run
 
 from lisabench.harness.records.run import read_run
-from lisabench.reports.page.sweep_figure import FILE, message, sweep_figure, sweep_of
+from lisabench.reports.drawing import REPORT_SHEET, column, style
+from lisabench.reports.page.sweep import sweep_of
+from lisabench.reports.page.sweep_figure import FILE, message, sweep_figure
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run_report import write_report
 
@@ -90,17 +92,33 @@ def test_the_figure_has_queries_per_second_memory_and_energy_of_every_case(throu
     figure = sweep_figure(summary, sweep_of(summary))
     assert labels(figure) == [
         "queries per second",
+        "latency of a batch (ms)",
         "peak memory (MiB)",
         "energy per query (joules)",
     ]
     # The geometric mean of 50.0, 50.5 and 51.0 ms, the times of the three processes.
     second = 1000 / (50.0 * 50.5 * 51.0) ** (1 / 3)
-    rates, memory, energy = (points(figure, panel) for panel in range(3))
+    rates, _, memory, energy = (points(figure, panel) for panel in range(4))
     assert rates["dual"] == pytest.approx({1: second, 4: 2 * second, 8: 3 * second}, rel=1e-6)
     assert rates["clip"] == pytest.approx({1: 4 * second, 8: 16 * second}, rel=1e-6)
     assert rates["upstream"] == pytest.approx({1: second / 2}, rel=1e-6)
     assert [*memory["dual"]] == [1, 4, 8]
     assert energy["clip"] == {1: 20.0, 8: 20.0}
+
+
+def test_the_latency_of_a_batch_is_the_time_of_all_its_queries_with_its_interval(throughput):
+    summary = summary_of(throughput)
+    figure = sweep_figure(summary, sweep_of(summary))
+    share_ms = (50.0 * 50.5 * 51.0) ** (1 / 3)
+    latencies = points(figure, 1)
+    assert latencies["dual"] == pytest.approx(
+        {1: share_ms, 4: 4 * share_ms / 2, 8: 8 * share_ms / 3}, rel=1e-6
+    )
+    dual = next(c for c in figure.axes[1].containers if c.get_label() == "dual")
+    (bars,) = dual.lines[2]
+    (_, low), (_, high) = bars.get_segments()[2]
+    time = summary.cases[2].time.end_to_end_over_processes
+    assert (low, high) == pytest.approx((8 * time.low, 8 * time.high))
 
 
 def test_the_intervals_are_those_of_the_summary(throughput):
@@ -149,10 +167,99 @@ def test_latency_over_a_setting_is_drawn_as_the_time_of_a_query(tmp_path):
     assert (sweep.setting, sweep.values) == ("clip_px", [224, 336])
     assert [line.name for line in sweep.lines] == ["clip"]
     figure = sweep_figure(summary, sweep)
-    assert labels(figure) == ["time of a query (milliseconds)", "peak memory (MiB)"]
+    assert labels(figure) == [
+        "time of a query (milliseconds)",
+        "stages (ms)",
+        "peak memory (MiB)",
+    ]
     assert points(figure, 0)["clip"] == pytest.approx({224: 25.0, 336: 50.0})
     assert message(summary, sweep) == "clip: 25.0 ms a query at clip_px 224, 50.0 ms at 336"
     assert "one process each, so no intervals" in texts(figure)
+
+
+RESOLUTIONS = (
+    ("dual-clip_px224", {"vision": "dual", "clip_px": 224, "image_tokens": 256}, 2.0),
+    ("dual-clip_px336", {"vision": "dual", "clip_px": 336, "image_tokens": 576}, 1.0),
+    ("clip-clip_px224", {"vision": "clip", "clip_px": 224, "image_tokens": 256}, 4.0),
+    ("clip-clip_px336", {"vision": "clip", "clip_px": 336, "image_tokens": 576}, 3.0),
+)
+
+
+def test_each_line_of_latency_has_a_panel_with_the_stages_of_its_cases_on_one_scale(tmp_path):
+    summary = summary_of(swept_run(tmp_path, RESOLUTIONS, scenario="latency"))
+    figure = sweep_figure(summary, sweep_of(summary))
+    panels = [axes for axes in figure.axes if axes.get_ylabel() == "stages (ms)"]
+    assert [axes.get_title(loc="left") for axes in panels] == ["dual", "clip"]
+    assert len({axes.get_ylim() for axes in panels}) == 1
+    cases = {case.name: case for case in summary.cases}
+    for axes, line in zip(panels, ("dual", "clip"), strict=True):
+        bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in axes.patches]
+        expected = []
+        for place, px in enumerate((224, 336)):
+            for stage in cases[f"{line}-clip_px{px}"].time.stages.values():
+                expected.append((pytest.approx(place), pytest.approx(stage.median_ms)))
+        assert bars == expected
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["224", "336"]
+    assert set(labels(figure)) >= {"time of a query (milliseconds)", "peak memory (MiB)"}
+
+
+def test_numbers_stand_only_in_the_parts_of_bars_that_have_room_for_them(tmp_path):
+    def halves_of_a_query(line):
+        if "regions" in line:
+            whole_ns = line["latency_ns"]
+            for stage, share in (("vision", 0.5), ("llm", 0.49)):
+                own = {"calls": 1, "exclusive_ns": int(share * whole_ns)}
+                line["regions"][stage] = own | {"inclusive_ns": int(share * whole_ns)}
+        return line
+
+    folder = swept_run(tmp_path, RESOLUTIONS, scenario="latency")
+    edit_lines(folder / "samples.jsonl", halves_of_a_query)
+    summary = summary_of(folder)
+    for sheet in (REPORT_SHEET, column(3.5)):
+        with style(sheet):
+            figure = sweep_figure(summary, sweep_of(summary), sheet)
+            figure.draw_without_rendering()
+        for axes in figure.axes:
+            parts = [bar.get_window_extent() for bar in axes.patches]
+            for number in axes.texts:
+                box = number.get_window_extent()
+                assert any(
+                    part.x0 <= box.x0 and box.x1 <= part.x1 and part.height >= box.height
+                    for part in parts
+                )
+
+
+@pytest.mark.parametrize("width_in", [2.5, 3.5, 10])
+@pytest.mark.parametrize("scenario", ["latency", "throughput"])
+def test_no_label_reaches_out_of_the_figure_or_into_another_panel(tmp_path, width_in, scenario):
+    cases = RESOLUTIONS if scenario == "latency" else BATCHES
+    summary = summary_of(swept_run(tmp_path, cases, scenario, energy_mj=2e4))
+    sheet = REPORT_SHEET if width_in == 10 else column(width_in)
+    with style(sheet):
+        figure = sweep_figure(summary, sweep_of(summary), sheet)
+        figure.draw_without_rendering()
+    boxes = []
+    for axes in figure.axes:
+        texts_of_axes = [axes.xaxis.label, axes.yaxis.label]
+        boxes += [text.get_window_extent() for text in texts_of_axes]
+    inside = figure.bbox
+    for box in boxes:
+        assert box.x0 >= inside.x0 and box.x1 <= inside.x1
+        assert box.y0 >= inside.y0 and box.y1 <= inside.y1
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:place])
+
+
+def test_a_line_that_is_named_from_outside_is_no_formula_and_is_cut_over_its_panel(tmp_path):
+    cases = []
+    for name, own, faster in RESOLUTIONS[:2]:
+        cases.append((name.replace("dual", "$x$_" + 80 * "w"), own, faster))
+    summary = summary_of(swept_run(tmp_path, cases, scenario="latency"))
+    with style():
+        figure = sweep_figure(summary, sweep_of(summary))
+        figure.draw_without_rendering()
+    title = figure.axes[1].get_title(loc="left")
+    assert title.startswith("$x$_www") and len(title) == 30
 
 
 def test_two_swept_numbers_have_a_line_for_each_value_of_the_one_that_is_not_the_batch(tmp_path):
