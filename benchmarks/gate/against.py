@@ -7,7 +7,8 @@ one right after the other (see `pairs`); the next pair begins with the other ver
 evidence is the pair. A process is a whole ``lisabench run`` of its version, so the two share
 nothing but the machine and the minutes. A case that has regressed is measured again in the same
 way, alone, before the regression counts. Memory is measured in as many pairs as it needs (see
-`pairs.memory_is_known`). Quality is evaluated once per version, in its first process.
+`pairs.memory_is_known`), and measured again only if it has regressed. Quality is evaluated once per
+version, in its first process.
 
     OUT/base, OUT/head    the processes of each version as one run, which every other command reads
     OUT/parts             the runs that they were merged from; OUT/again, those of re-measurements
@@ -36,15 +37,21 @@ from ...harness.records.journal import RUN, holds_run, write_json
 from ...harness.records.run import Run, read_run
 from ...reports.gate.baseline import reduced
 from ...reports.gate.checks import Check, gate_checks
-from ...reports.gate.outcome import Checked, checked, to_remeasure, with_remeasurements
+from ...reports.gate.outcome import (
+    FAILING,
+    Checked,
+    checked,
+    to_remeasure,
+    with_remeasurements,
+)
 from ...reports.gate.pairs import time_pairs
 from ...reports.gate.thresholds import Gate, gate_of
 from ...reports.run.warnings import while_measuring
+from .. import suite_file
 from ..progress import Progress, shown
 from ..run import schedule
 from ..run.command import DEFAULT_SUITE, Request, as_arguments
 from ..subprocesses import Done, last_line
-from ..suite_file import with_adapters_in
 from .check import ENOUGH_PROCESSES, Outputs, print_gate, publish, publishing_what_breaks
 from .merge import merge_runs
 from .pairs import (
@@ -53,6 +60,7 @@ from .pairs import (
     PAIRS_WITH_MEMORY,
     Call,
     Pairing,
+    can_leave_memory_out,
     memory_is_known,
     why_unanswered,
 )
@@ -76,8 +84,8 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
     Raises:
         LisabenchError: they could not be compared. What CI shows says so too.
     """
-    pairs, changes = _plan(request)
     suite = request.suite or DEFAULT_SUITE
+    pairs, changes = _plan(request, suite)
     default_out = Path("runs") / f"{Path(suite).stem}-against-{datetime.now():%Y%m%d-%H%M%S}"
     out = _new_folder(request.out or default_out)
     outputs = Outputs(out / "junit.xml", out / "comment.md")
@@ -114,14 +122,16 @@ def _same_command(
     return shlex.join(words)
 
 
-def _plan(request: Request) -> tuple[int, dict[str, Any]]:
+def _plan(request: Request, suite: str) -> tuple[int, dict[str, Any]]:
     """Return how many pairs are measured, and what else is changed of the suite."""
     if request.resume or request.stop_after_min is not None:
         raise UsageError("--against measures in one go: it takes neither --resume nor --stop-after")
     changes = dict(request.changes)
-    pairs = ENOUGH_PROCESSES
+    pairs = None
     for key in ("processes", "plan.processes"):
         pairs = changes.pop(key, pairs)
+    if pairs is None:
+        pairs = _pairs_of(suite, changes)
     # YAML reads `true` as a bool, which isinstance takes for an int.
     if type(pairs) is not int or pairs < 1:
         raise UsageError(f"processes is {pairs!r}; expected a whole number of pairs, 1 or more")
@@ -130,6 +140,16 @@ def _plan(request: Request) -> tuple[int, dict[str, Any]]:
             "--against settles by itself how often memory is measured; leave memory_processes out"
         )
     return pairs, changes
+
+
+def _pairs_of(suite: str, changes: Mapping[str, Any]) -> int:
+    """Return how many processes a suite asks for, but no fewer than `ENOUGH_PROCESSES`."""
+    try:
+        processes = suite_file.load(suite, changes).plan.processes
+    except UsageError:
+        # Another version may know the suite. If none does, they say what is wrong with it.
+        return ENOUGH_PROCESSES
+    return max(processes, ENOUGH_PROCESSES)
 
 
 def _new_folder(out: Path) -> Path:
@@ -180,7 +200,8 @@ class Versus:
         again = {}
         for number, case in enumerate(to_remeasure(checks), start=1):
             folder = self.out / AGAIN / str(number)
-            again[case] = self._check_again((base_run, head_run), case, gate, folder)
+            of_memory = any(_is_of_memory(check) for check in checks if check.case == case)
+            again[case] = self._check_again((base_run, head_run), case, gate, folder, of_memory)
         outcome = checked(
             str(head_run.folder),
             self.versions[0].label,
@@ -195,9 +216,17 @@ class Versus:
         )
 
     def _check_again(
-        self, runs: tuple[Run, Run], case: str, gate: Gate, folder: Path
+        self, runs: tuple[Run, Run], case: str, gate: Gate, folder: Path, of_memory: bool
     ) -> Sequence[Check] | str:
-        """Return the checks of a case that is measured again, alone, or why it could not be."""
+        """Return the checks of a case that is measured again, alone, or why it could not be.
+
+        Args:
+            runs: of both versions, the first ones.
+            case: name of the case.
+            gate: what is accepted.
+            folder: that the runs are written to.
+            of_memory: whether its memory has regressed. Otherwise it need not be measured again.
+        """
         folder.mkdir(parents=True)
         suites = []
         for version, run in zip(self.versions, runs, strict=True):
@@ -206,18 +235,26 @@ class Versus:
             definition = definition_of(manifest.definition, manifest.data.split, case)
             # A run records the files of adapters from the current folder, and a suite file in
             # another folder must name them so that both versions find them.
-            definition = with_adapters_in(Path.cwd(), definition)
+            definition = suite_file.with_adapters_in(Path.cwd(), definition)
             path = folder / f"{version.name}.yaml"
             path.write_text(yaml.safe_dump(definition), encoding="utf-8")
             suites.append(str(path))
         try:
-            base, head = self.measure((suites[0], suites[1]), folder, {}, "again, ")
+            measures_memory = of_memory or not can_leave_memory_out(self.versions)
+            base, head = self.measure(
+                (suites[0], suites[1]), folder, {}, "again, ", measures_memory=measures_memory
+            )
         except LisabenchError as error:
             return str(error)
         return gate_checks(reduced(base), reduced(head), gate, pairs=time_pairs(base, head))
 
     def measure(
-        self, suites: tuple[str, str], folder: Path, changes: Mapping[str, Any], label: str
+        self,
+        suites: tuple[str, str],
+        folder: Path,
+        changes: Mapping[str, Any],
+        label: str,
+        measures_memory: bool = True,
     ) -> tuple[Run, Run]:
         """Measure pair by pair; return a run of each version, one process a pair.
 
@@ -226,10 +263,10 @@ class Versus:
             folder: that the runs are written to.
             changes: of the suites, by key.
             label: what the progress is prefixed with.
+            measures_memory: whether memory is measured, until it is known.
         """
         parts: dict[str, list[Run]] = {version.name: [] for version in self.versions}
         total = 2 * self.pairs
-        measures_memory = True
         for pair in range(self.pairs):
             if pair == PAIRS_WITH_MEMORY and memory_is_known(self.versions, parts):
                 measures_memory = False
@@ -256,6 +293,11 @@ class Versus:
             merged.append(merge_runs(runs, folder / version.name, version.source))
         base, head = merged
         return base, head
+
+
+def _is_of_memory(check: Check) -> bool:
+    """Return whether a check is a regression of memory."""
+    return check.verdict in FAILING and check.unit == "bytes"
 
 
 def _without_quality_pass(parts: Sequence[Run]) -> dict[str, int]:

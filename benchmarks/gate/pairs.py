@@ -163,10 +163,15 @@ def memory_is_known(versions: Sequence[Version], runs: Mapping[str, Sequence[Run
         versions: both of them.
         runs: the processes that were measured so far, by the version's name.
     """
-    for version in versions:
-        if capabilities.RUN_WITHOUT_MEMORY_PASS not in version.capabilities:
-            return False
+    if not can_leave_memory_out(versions):
+        return False
     return all(has_one_peak(runs_of_version) for runs_of_version in runs.values())
+
+
+def can_leave_memory_out(versions: Sequence[Version]) -> bool:
+    """Return whether both versions can run without a memory pass."""
+    needed = capabilities.RUN_WITHOUT_MEMORY_PASS
+    return all(needed in version.capabilities for version in versions)
 
 
 def has_one_peak(runs: Sequence[Run]) -> bool:

@@ -44,6 +44,18 @@ def measure_memory(run: RunContext, process: int, case: str) -> None:
     run.steps.advance(1, what)
 
 
+def needs_turn(run: RunContext, case: str) -> bool:
+    """Return whether what another session does would disturb the memory pass of a case.
+
+    PyTorch's allocator counts what its own process asks for, whatever others do. The resident set,
+    on a CPU, has pages that the system may take away, and the GPU's time at work is shared.
+    """
+    device = run.suite.case(case).device
+    if device == "auto":
+        device = str(run.manifest.environment.get("device"))
+    return not device.startswith("cuda") or run.suite.plan.beside
+
+
 def try_fit(run: RunContext, case: str, card: str) -> None:
     """Try whether a case fits a card. That it does not is a result of the run, and no failure."""
     what = f"{case} on a card of {card}"

@@ -3,7 +3,8 @@
 The order is: trainings, memory pass, fits, roofline, quality pass, profiles, timed rounds. The
 trainings are first, since they take longest and fail most easily. The memory pass comes before what
 runs cases side by side, which needs to know their sizes. Another session that runs at the same time
-takes turns with it in all of that (see `lockstep`); only building is done by both at the same time.
+takes turns with it in all of that (see `lockstep`). Both do at the same time what the other cannot
+disturb: building, and the memory pass on a GPU, where PyTorch's allocator counts for its process.
 
 Everything is written down block by block. A session that was killed is resumed by measuring the
 batches and rounds that are missing.
@@ -11,7 +12,8 @@ batches and rounds that are missing.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +38,19 @@ from .worker_pool import DataProcess, WorkerPool
 from .workload import QUALITY_PASS, Workload, workload_of
 
 Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class StepAlone:
+    """A step that no timed round is.
+
+    Attributes:
+        carry_out: does it.
+        in_turn: whether another session must wait meanwhile.
+    """
+
+    carry_out: Step
+    in_turn: bool = True
 
 
 def pool_of(suite: ResolvedSuite, gpu: str | None = None) -> WorkerPool:
@@ -188,8 +203,8 @@ class Session:
             for step in self._steps_alone(data):
                 if self._is_late():
                     return False
-                with self.run.lockstep.turn():
-                    step()
+                with self.run.lockstep.turn() if step.in_turn else nullcontext():
+                    step.carry_out()
         return True
 
     def _measure_rounds(self, data: DataProcess) -> bool:
@@ -203,7 +218,7 @@ class Session:
     def _is_late(self) -> bool:
         return self._deadline_s is not None and time.monotonic() >= self._deadline_s
 
-    def _steps_alone(self, data: DataProcess) -> Iterator[Step]:
+    def _steps_alone(self, data: DataProcess) -> Iterator[StepAlone]:
         """Yield trainings, searches for batches, and all passes but the timed rounds.
 
         Each is done whole or, after a resume, anew, but for quality passes, which go on batch by
@@ -211,25 +226,26 @@ class Session:
         """
         run = self.run
         for training in self.manifest.trainings:
-            yield partial(self._train, training)
+            yield StepAlone(partial(self._train, training))
         for model in run.suite.models:
             if model.batch == AUTO:
-                yield partial(batch_search.choose_batch, run, model.name)
+                yield StepAlone(partial(batch_search.choose_batch, run, model.name))
         for process in range(run.suite.plan.memory_processes):
             for model in run.suite.models:
-                yield partial(memory_pass.measure_memory, run, process, model.name)
+                measure = partial(memory_pass.measure_memory, run, process, model.name)
+                yield StepAlone(measure, in_turn=memory_pass.needs_turn(run, model.name))
         for case, card in run.suite.fits:
-            yield partial(memory_pass.try_fit, run, case, card)
+            yield StepAlone(partial(memory_pass.try_fit, run, case, card))
         if run.suite.plan.beside:
-            yield partial(self._measure_roofline, data)
+            yield StepAlone(partial(self._measure_roofline, data))
         if run.queries.scored:
-            yield partial(shards.join, run)
+            yield StepAlone(partial(shards.join, run))
             for case in run.suite.cases:
-                yield partial(quality_pass.evaluate_case, run, data, case.name)
-            yield partial(self._keep_what_differs_most, data)
+                yield StepAlone(partial(quality_pass.evaluate_case, run, data, case.name))
+            yield StepAlone(partial(self._keep_what_differs_most, data))
         if run.suite.plan.profile:
             for model in run.suite.models:
-                yield partial(memory_pass.profile_case, run, model.name)
+                yield StepAlone(partial(memory_pass.profile_case, run, model.name))
 
     def _keep_what_differs_most(self, data: DataProcess) -> None:
         """Where a run has more images than are kept, keep those that models answer differently.

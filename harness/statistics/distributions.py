@@ -30,3 +30,21 @@ def normal_share_below(value: float) -> float:
     from scipy.special import ndtr
 
     return float(ndtr(value))
+
+
+def noncentral_t_share_below(value: float, freedom: float, noncentrality: float) -> float:
+    """Return the share of a noncentral t distribution's mass that lies below a value.
+
+    It is the distribution of (Z + noncentrality) / sqrt(V / freedom), with Z of the standard normal
+    and V of the chi-squared distribution.
+    """
+    from scipy.special import nctdtr
+
+    return float(nctdtr(freedom, noncentrality, value))
+
+
+def noncentrality(share: float, freedom: float, value: float) -> float:
+    """Return the noncentrality with which a share of a noncentral t's mass lies below a value."""
+    from scipy.special import nctdtrinc
+
+    return float(nctdtrinc(freedom, share, value))

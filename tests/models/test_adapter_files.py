@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ from outside_adapter import CORNER
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.run.worker_messages import SentConfig
-from lisabench.harness.errors import UsageError
+from lisabench.harness.errors import RunFailed, UsageError
 from lisabench.models import adapter_files, registry
 
 pytestmark = pytest.mark.no_clock
@@ -272,3 +273,21 @@ def test_a_file_of_a_moved_repository_is_read_from_its_worktree(tmp_path, monkey
     monkeypatch.chdir(tmp_path / "repository")
     assert registry.make_case("models/model.py", {}).size_px == 7
     assert registry.make_case("../outside.py", {}).size_px == 5
+
+
+def test_a_module_that_names_a_file_of_the_current_folder_that_is_not_there_is_no_file_of_it(
+    tmp_path, monkeypatch
+):
+    """That of `torch.ops` is "_ops.py"."""
+    repository, worktree = tmp_path / "repository", tmp_path / "worktree"
+    repository.mkdir()
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv(*adapter_files.moved(repository, worktree).popitem())
+    module = ModuleType("planted")
+    module.__file__ = "planted.py"
+    monkeypatch.setitem(sys.modules, "planted", module)
+    adapter_files.refuse_modules_of_repository()
+
+    (repository / "planted.py").write_text("")
+    with pytest.raises(RunFailed, match="module planted is imported from the working tree"):
+        adapter_files.refuse_modules_of_repository()

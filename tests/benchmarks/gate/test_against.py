@@ -475,6 +475,8 @@ def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_cas
     assert red[0]["first"]["verdict"] == "regression"
     again = [raw_run(path.parent).run for path in gated.out.glob("again/*/*/run.json")]
     assert [[entry["name"] for entry in page["cases"]] for page in again] == [["a"], ["a"]]
+    memory = gated.out.glob("again/*/*/memory.jsonl")
+    assert [path.read_text() for path in memory] == ["", ""], "memory was as before"
     assert (
         "failure" in (gated.out / "junit.xml").read_text()
         and "**regression**" in (gated.out / "comment.md").read_text()
