@@ -4,6 +4,7 @@ Milliseconds, joules and GiB add up: the whole change is the sum of the parts in
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from ...harness.errors import DataError
 from ...harness.text import code
@@ -56,8 +57,14 @@ def _rows(attribution: Attribution, factors: Sequence[str]) -> list[Row]:
     time = attribution.time.end_to_end_ms
     if time is not None and time.whole.ms is not None:
         parts = [time.own[factor] for factor in factors]
-        cells = [_milliseconds(part) for part in (*parts, time.interaction, time.whole)]
+        changes = (*parts, time.interaction, time.whole)
+        cells = [formatting.milliseconds_change(change) for change in changes]
         rows.append([Markup(f"{label}: time of a query, ms"), *cells])
+    energy = getattr(attribution, "energy", None)  # summaries will have the field
+    if energy is not None and energy.whole.joules is not None:
+        parts = [energy.own[factor] for factor in factors]
+        cells = [_joules(part) for part in (*parts, energy.interaction, energy.whole)]
+        rows.append([Markup(f"{label}: energy of a query, J"), *cells])
     memory = attribution.memory
     if memory.whole.bytes is not None:
         parts = [memory.own[factor] for factor in factors]
@@ -66,8 +73,12 @@ def _rows(attribution: Attribution, factors: Sequence[str]) -> list[Row]:
     return rows
 
 
-def _milliseconds(change: Milliseconds) -> str:
-    return formatting.milliseconds_change(change)
+def _joules(change: Any) -> str:
+    """Return a change of energy with its interval, written as a change of time is."""
+    numbers = Milliseconds(
+        ms=change.joules, low=change.low, high=change.high, processes=change.processes
+    )
+    return formatting.milliseconds_change(numbers)
 
 
 def _gib(change: Difference) -> str:

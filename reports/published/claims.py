@@ -74,8 +74,8 @@ def _agreement(measurements: Sequence[Measured]) -> str:
     with_intervals = [pair for pair in pairs if pair[0].interval and pair[1].interval]
     overlapping = [pair for pair in with_intervals if _overlap(*pair)]
     return (
-        f"{len(pairs)} claims were measured twice. {len(same)} of them have the same verdict both "
-        f"times. {len(with_intervals)} have intervals, of which {len(overlapping)} overlap."
+        f"Measured twice: {len(pairs)}. The same verdict both times: {len(same)}. Intervals of the "
+        f"two that overlap: {len(overlapping)} of {len(with_intervals)}."
     )
 
 

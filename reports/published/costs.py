@@ -90,12 +90,21 @@ def table_of_cases(
 
 
 def _label(run: PublishedRun, name: str, remarks: Mapping[str, str]) -> Markup:
-    """Return the name of a case; of one that measures the reference again, that name."""
+    """Return the name of a case, with what a reader must know of it.
+
+    A case that measures the reference again has the name of that. One that is compared with another
+    reference than the first of the run says so.
+    """
     for twin in run.summary.twins:
         if twin.candidate == name:
             return Markup(f"{code(twin.reference)} again")
-    remark = f", {remarks[name]}" if name in remarks else ""
-    return Markup(f"{code(name)}{remark}")
+    words = [code(name)]
+    if name in remarks:
+        words.append(remarks[name])
+    comparison = run.summary.comparison(name)
+    if comparison and comparison.reference != run.reference.name:
+        words.append(f"compared with {code(comparison.reference)}")
+    return Markup(", ".join(words))
 
 
 def conditions(run: PublishedRun) -> str:
@@ -131,6 +140,10 @@ def _query_ms(case: Case) -> str:
 def _stage_ms(stage: str, case: Case) -> str:
     time = case.time.stages.get(stage)
     return formatting.milliseconds(time.median_ms if time else None)
+
+
+def _joules(case: Case) -> str:
+    return formatting.joules(case.energy_mj)
 
 
 def _gib(size_bytes: int | None) -> str:
@@ -206,7 +219,7 @@ COSTS = (
         lambda case: formatting.milliseconds(case.time.gpu_busy_ms),
         _device_ratio,
     ),
-    Column("energy, J", lambda case: formatting.joules(case.energy_mj), _energy_ratio),
+    Column("energy, J", _joules, _energy_ratio),
     Column(
         "memory reserved, GiB",
         lambda case: _gib(case.memory.peak_reserved_bytes),
@@ -239,31 +252,49 @@ def cost_table(
     return f"{table_of_cases(run, COSTS, cases, remarks)}\n\n{conditions(run)}"
 
 
-def costs_and_quality(run: PublishedRun, study: PublishedStudy, cases: Sequence[str]) -> str:
+def costs_and_quality(
+    run: PublishedRun,
+    study: PublishedStudy,
+    cases: Sequence[str],
+    generated: PublishedRun | None = None,
+) -> str:
     """Return costs and mask quality of some cases in one row each, and where they are from.
 
     Args:
-        run: the published run, with the costs.
+        run: the published run, with the costs of teacher-forced answers.
         study: with the quality of tiny models, by recipes that are named like the cases.
         cases: names of the rows, the reference first.
+        generated: the run with the times of generated answers, by cases of the same names.
     """
+    header = ["variant", "memory of a query", "time", "energy", "mIoU of tiny models, in points"]
     rows: list[Row] = []
     for name in cases:
         case, pair = run.case(name), run.pair(name)
-        memory = f"{_gib(case.memory.query_peak_bytes)} GiB"
-        if pair is None:
-            time, energy = f"{_query_ms(case)} ms", f"{formatting.joules(case.energy_mj)} J"
-        else:
-            time, energy = ratio_cell(_time_ratio(pair)), ratio_cell(_energy_ratio(pair))
-        quality = _quality_cell(study.summary, name)
-        rows.append([Markup(code(name)), memory, time, energy, quality])
-    header = ["variant", "memory of a query", "time", "energy", "mIoU of tiny models, in points"]
-    settings = run.case(cases[0]).settings or {}
-    return (
-        f"{markdown_table(header, rows)}\n\n"
-        f"Memory, time and energy: {run.link}, {_answers(settings)}, execution "
-        f"`{settings.get('execution')}`. mIoU: {study.link}."
-    )
+        energy = ratio_cell(_energy_ratio(pair)) if pair else f"{_joules(case)} J"
+        row = [Markup(code(name)), f"{_gib(case.memory.query_peak_bytes)} GiB"]
+        row += [_time_cell(run, name), energy, _quality_cell(study.summary, name)]
+        rows.append(row)
+    sources = f"Memory, time and energy: {run.link}, {_execution(run, cases[0])}."
+    if generated is not None:
+        header.insert(3, "time, generated")
+        for name, row in zip(cases, rows, strict=True):
+            row.insert(3, _time_cell(generated, name))
+        sources += f" Time, generated: {generated.link}, {_execution(generated, cases[0])}."
+    return f"{markdown_table(header, rows)}\n\n{sources} mIoU: {study.link}."
+
+
+def _time_cell(run: PublishedRun, name: str) -> str:
+    """Return the ratio of a case's time; of a reference its time."""
+    if name not in [case.name for case in run.summary.cases]:
+        return NOT_MEASURED
+    pair = run.pair(name)
+    return ratio_cell(_time_ratio(pair)) if pair else f"{_query_ms(run.case(name))} ms"
+
+
+def _execution(run: PublishedRun, name: str) -> str:
+    """Return how a case was executed: ``teacher-forced answers, execution `graphed```."""
+    settings = run.case(name).settings or {}
+    return f"{_answers(settings)}, execution `{settings.get('execution')}`"
 
 
 def _quality_cell(study: StudySummary, name: str) -> str:
