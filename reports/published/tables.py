@@ -19,7 +19,9 @@ from ...harness import terminal
 from ...harness.errors import LisabenchError
 from . import causes, claims, costs
 from .documents import ROOT, Tables, differing_blocks, write_blocks
+from .gates import PublishedGate, gates_table
 from .records import published_run, published_study
+from .suites import ShippedSuite, suites_table
 
 VARIANTS = ("dual", "clip", "sam", "dual-nf4", "clip-nf4", "sam-nf4")
 UPSTREAM = {"dual-upstream": "as the original runs"}
@@ -94,6 +96,55 @@ def claims_7b() -> str:
     )
 
 
+# docs/gate.md
+
+
+def gates() -> str:
+    """Return the gates on an H200: what was planted, and what the gate said."""
+    folder = "gate-gpu/one-core"
+    return gates_table(
+        [
+            PublishedGate("nothing", f"{folder}/unchanged"),
+            PublishedGate("13.4 ms of sleep a query, 64 MiB of weights", f"{folder}/planted"),
+            PublishedGate("nothing", f"{folder}/unchanged-again"),
+        ],
+        case="dual",
+    )
+
+
+# docs/suites.md
+
+
+def what_suites_need() -> str:
+    """Return what each shipped suite needs."""
+    of_training = (
+        ", with the CUDA context, under a cap of 24 GB; an uncapped training may take more"
+    )
+    return suites_table(
+        [
+            ShippedSuite("tiny", "CPU or GPU", "packaged"),
+            ShippedSuite("claims-tiny", "CPU", memory="none"),
+            ShippedSuite("claims", "GPU", folder="claims-described"),
+            ShippedSuite("factorial-tiny", "CPU or GPU"),
+            ShippedSuite(
+                "h200-lisa7b", "GPU", folder="h200", duration="not measured: done in parts"
+            ),
+            ShippedSuite("graphs-7b", "GPU", folder="graphs-7b"),
+            ShippedSuite("answers-7b", "GPU", folder="answers-7b"),
+            ShippedSuite("batch-7b", "GPU"),
+            ShippedSuite("resolution-7b", "GPU"),
+            ShippedSuite("throughput-tiny", "CPU", memory="none"),
+            ShippedSuite(
+                "fits-8gb", "GPU", folder="fits-8gb", duration="not measured: time was left out"
+            ),
+            ShippedSuite("gate-gpu", "GPU", memory="not measured as CUDA graphs yet"),
+            ShippedSuite("study-costs", "CPU or GPU", folder="accuracy-tiny/costs"),
+            ShippedSuite("training-tiny", "CPU", memory="none"),
+            ShippedSuite("training-7b", "GPU", folder="training-7b", remark=of_training),
+        ]
+    )
+
+
 TABLES: Tables = {
     "costs-and-quality": costs_and_quality,
     "costs-7b": costs_7b,
@@ -102,6 +153,8 @@ TABLES: Tables = {
     "answers-7b": answers_7b,
     "throughput-7b": throughput_7b,
     "claims-7b": claims_7b,
+    "gates": gates,
+    "what-suites-need": what_suites_need,
 }
 
 

@@ -21,11 +21,8 @@ from published import (
     claim,
     claimed,
     driver_gib,
-    duration,
     energy_of,
-    gate,
     gate_noise,
-    largest_process_gib,
     memory_share,
     peak_gib,
     saved_ms,
@@ -247,44 +244,7 @@ SENTENCES = [
         "**Inference in 8 GB** answered {} of {} queries under the cap",
         lambda: [str(count) for count in answered_under_the_cap()],
     ),
-    # suites: what they need
-    Sentence(
-        "docs/suites.md",
-        "| `claims` | GPU | random | {} | {} on an H200 | `results/claims-described` |",
-        lambda: [largest_process_gib(NEW), duration(NEW)],
-    ),
-    *[
-        Sentence(
-            "docs/suites.md",
-            f"| `{suite}` | GPU | random | {{}} | {{}} on an H200 | `results/{suite}` |",
-            lambda suite=suite: [largest_process_gib(suite), duration(suite)],
-        )
-        for suite in (GRAPHS, ANSWERS)
-    ],
-    Sentence(
-        "docs/suites.md",
-        "| `h200-lisa7b` | GPU | random | {} | not measured",
-        lambda: [largest_process_gib("h200")],
-    ),
-    Sentence(
-        "docs/suites.md",
-        "| `fits-8gb` | GPU | random | {} | not measured",
-        lambda: [largest_process_gib("fits-8gb")],
-    ),
-    Sentence(
-        "docs/suites.md",
-        "| `study-costs` | CPU or GPU | random | not measured | {} on two cores of an AMD EPYC |",
-        lambda: [duration("accuracy-tiny/costs")],
-    ),
-    Sentence(
-        "docs/suites.md",
-        "an uncapped training may take more | {} on an H200 | `results/training-7b` |",
-        lambda: [duration("training-7b")],
-    ),
     # the gate on a GPU
-    Sentence(GATE, "| nothing | {} | 1.000x | 0 | 213 |", lambda: [gate("unchanged")]),
-    Sentence(GATE, "| nothing | {} | 1.000x | 0 | 200 |", lambda: [gate("unchanged-again")]),
-    Sentence(GATE, "| {}, again {} | 1.011x", lambda: [gate("planted"), gate("planted/again")]),
     Sentence(GATE, "had a standard deviation of {} %", lambda: [f"{100 * gate_noise():.2f}"]),
     Sentence(GATE, "The {} % are of ten pairs", lambda: [f"{100 * gate_noise():.2f}"]),
     # LOG, the claims of the document's model

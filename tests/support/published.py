@@ -4,8 +4,6 @@ Each function computes from the records under results, by the functions that rep
 and never reads a summary.json or a report.md.
 """
 
-import json
-from datetime import datetime
 from functools import cache
 
 import numpy as np
@@ -113,23 +111,6 @@ def driver_gib(run: str, name: str) -> str:
     """``5.14 GiB``: the largest memory of a case's processes, as the driver counts it."""
     sizes = [record.device_process_bytes or 0 for record in records(run).case(name).memory]
     return f"{max(sizes) / 2**30:.2f} GiB"
-
-
-def largest_process_gib(run: str) -> str:
-    """``15.97 GiB``: the largest memory of a process of any case, as the driver counts it."""
-    return max((driver_gib(run, case.name) for case in records(run).cases), key=by_number)
-
-
-def by_number(figure: str) -> float:
-    return float(figure.split()[0])
-
-
-def duration(run: str) -> str:
-    """``7 min 31 s``: from the start of a run to its end."""
-    manifest = json.loads((PUBLISHED / run / "run.json").read_text(encoding="utf-8"))
-    started, finished = (datetime.fromisoformat(manifest[end]) for end in ("started", "finished"))
-    minutes, seconds = divmod(round((finished - started).total_seconds()), 60)
-    return f"{minutes} min {seconds} s"
 
 
 def memory_share(run: str, candidate: str, part: str) -> str:
