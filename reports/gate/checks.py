@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from ...harness import masks
@@ -27,6 +28,7 @@ from ...harness.contract import STAGES
 from ...harness.environment import different_machines
 from ...harness.metrics import METRICS
 from ...harness.statistics.estimate import Estimate
+from ...harness.statistics.power import smallest_found
 from ...harness.statistics.ratios import paired_ratio, unpaired_difference, unpaired_ratio
 from ...harness.statistics.verdicts import (
     LimitVerdict,
@@ -104,6 +106,11 @@ class Check(Strict):
         default=None,
         description="Of an inconclusive ratio of pairs of processes: about how many pairs make its "
         "interval as narrow as the limit is far from 1. An estimate.",
+    )
+    finds: float | None = Field(
+        default=None,
+        description="Of a gated ratio of pairs of processes: the smallest change, as a share, that "
+        "four of five gates find whose pairs vary as these do. An estimate.",
     )
     first: "Check | None" = Field(
         default=None, description="What was measured first, where it was measured again."
@@ -488,6 +495,7 @@ def _cost(
         detectable=detectable,
         why=why,
         pairs_needed=_pairs_needed(pair, metric, ratio, verdict, limit),
+        finds=_found_by_such_pairs(pair, metric, limit),
     )
 
 
@@ -499,6 +507,15 @@ def _pairs_needed(
     if verdict != "inconclusive" or limit is None or not of_pairs:
         return None
     return pairs_to_show(ratio, limit - 1)
+
+
+def _found_by_such_pairs(pair: _CasePair, metric: str, limit: float | None) -> float | None:
+    """Return the smallest change that gates with such pairs find; None without two pairs."""
+    log_ratios = pair.pairs.get((pair.before.name, metric), ())
+    if limit is None or len(log_ratios) < 2:
+        return None
+    spread = float(np.std(log_ratios, ddof=1))
+    return smallest_found(limit - 1, spread, len(log_ratios))
 
 
 def _logs(costs: Sequence[float]) -> list[float]:

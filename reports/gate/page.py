@@ -36,6 +36,7 @@ PAIRED = (
     "In brackets: the 95 % interval. For times it is over pairs of processes that {order}, for "
     f"peaks Welch's over processes, for scores a bootstrap over images. {RULE}"
 )
+FOUND = "Four of five gates whose pairs vary as these do find"
 CONFOUNDED = (
     "Besides the code, this differs between the two versions and is part of every difference above:"
 )
@@ -151,12 +152,13 @@ def _folded(gate: Checked) -> str:
         parts.append(markdown_table(header, rows, numbers=False, aligned=True))
     order = "took turns block by block" if gate.in_turns else "ran one after the other"
     parts.append(PAIRED.format(order=order) if gate.paired else UNPAIRED)
+    parts.append(_labelled(FOUND, words.found_by_such_pairs(gate)))
     in_doubt = words.in_doubt(gate)
     if len(in_doubt) > MOST_LINES:
         parts.append("\n".join(f"- {message(line)}" for line in in_doubt))
     if len(gate.changed) > MOST_DIFFERENCES and not gate.same_code:
         parts.append(_differences(gate))
-    return "\n\n".join([*parts, "</details>"])
+    return "\n\n".join([*(part for part in parts if part), "</details>"])
 
 
 def _row_of_all(check: Check) -> Row:

@@ -5,7 +5,7 @@ from ..markdown import Row, cell
 from . import words
 from .checks import Check
 from .outcome import FAILING, UNSURE, Checked
-from .page import SIGNS, differences_introduction
+from .page import FOUND, SIGNS, differences_introduction
 
 NAMES = {"holds": "ok", "not gated": "shown only"}
 
@@ -35,6 +35,7 @@ def gate_sections(gate: Checked) -> list[Section]:
         "Not compared": words.not_compared(gate),
         "Not checked": words.not_checked(gate),
         "While measuring": words.while_measuring(gate),
+        FOUND: words.found_by_such_pairs(gate),
     }
     for label, lines in labelled.items():
         sections.append(Lines([f"{label}: {line}" for line in lines]))

@@ -19,6 +19,8 @@ from .outcome import FAILING, UNSURE, Checked
 
 MIB = formatting.MIB.size_bytes
 RATIOS = ("ns", "1/s", "bytes", "mJ")  # units whose change is a ratio
+SHARES = ("ns", "1/s", "mJ")  # those of them that are held to a share alone
+SMALL_LIMIT = 0.01  # a share; per cents of a check with a smaller limit have two decimals
 NAMES: Mapping[str, str] = {
     END_TO_END: "time of a query",
     THROUGHPUT: "queries per second",
@@ -30,8 +32,8 @@ NAMES: Mapping[str, str] = {
     MASKS: "masks",
     CASE: "the whole case",
 }
-# A stage has moved if its interval says so and it changes the time of a query by this share: of
-# five stages, one or the other shows a tiny change by chance.
+# A stage has moved if its interval says so and it changes the time of a query by this share, or by
+# the limit if that is less: of five stages, one or the other shows a tiny change by chance.
 MOVES_A_QUERY = 0.01
 MOST_CASES = 4  # of more cases, a sentence says how many they are
 LONGEST_CAUSE = 110  # characters of a cause in the headline; the whole stands below it
@@ -95,17 +97,23 @@ def difference(check: Check) -> str:
     if check.unit == "score":
         points = f"{check.change:+z.2f} points"
         return f"{points}{_interval(check)}: {quality_word(check)}"
-    percent = f"{_percent(check.change)} %{_interval(check)}"
+    percent = f"{_percent(check.change, _decimals(check))} %{_interval(check)}"
     if check.unit == "bytes" and check.before is not None:
         mib = f"{_mib((check.change - 1) * check.before, '+')} MiB"
         return mib if percent == "+0.0 %" else f"{mib} ({percent})"
     return percent
 
 
-def _percent(ratio: float) -> str:
+def _percent(ratio: float, decimals: int = 1) -> str:
     """Return a ratio as a difference in per cent: ``+10.5``; without a decimal from 100 on."""
     percent = 100 * (ratio - 1)
-    return f"{percent:+z,.1f}" if abs(percent) < 99.95 else f"{percent:+,.0f}"
+    return f"{percent:+z,.{decimals}f}" if abs(percent) < 99.95 else f"{percent:+,.0f}"
+
+
+def _decimals(check: Check) -> int:
+    """Return the decimals of its per cents: those of a small limit would look alike with one."""
+    is_small = check.limit is not None and abs(check.limit - 1) < SMALL_LIMIT
+    return 2 if is_small and check.unit in SHARES else 1
 
 
 def _interval(check: Check) -> str:
@@ -114,7 +122,8 @@ def _interval(check: Check) -> str:
         return ""
     if check.unit == "score":
         return f" [{check.low:+z.2f}, {check.high:+z.2f}]"
-    low, high = _percent(check.low), _percent(check.high)
+    decimals = _decimals(check)
+    low, high = _percent(check.low, decimals), _percent(check.high, decimals)
     return f" [{low}, {high}]" if low != high else ""
 
 
@@ -126,10 +135,15 @@ def allowed(check: Check) -> str:
         return f"{check.limit:+z.2f} points"
     if check.unit not in RATIOS:
         return value(check, check.limit)
-    percent = f"{_percent(check.limit).removesuffix('.0')} %"
+    percent = f"{_without_zeros(_percent(check.limit, _decimals(check)))} %"
     if check.unit == "bytes" and check.before is not None:
         return f"{_mib((check.limit - 1) * check.before, '+')} MiB ({percent})"
     return percent
+
+
+def _without_zeros(percent: str) -> str:
+    """Return per cents without the zeros that end their decimals: ``+5`` and ``+0.4``."""
+    return percent.rstrip("0").rstrip(".") if "." in percent else percent
 
 
 def notes(check: Check) -> list[str]:
@@ -138,7 +152,7 @@ def notes(check: Check) -> list[str]:
     if check.why:
         texts.append(without_folders(check.why))
     if check.verdict == "inconclusive" and check.detectable:
-        detectable = f"{100 * check.detectable:.1f} %"
+        detectable = f"{100 * check.detectable:.{_decimals(check)}f} %"
         if check.unit == "score":
             detectable = f"{check.detectable:.2f} points"
         texts.append(f"only differences over {detectable} show")
@@ -344,7 +358,8 @@ def _moved(check: Check, whole: Check | None) -> bool:
         return False
     if whole is None or not whole.before or check.before is None or check.change is None:
         return True
-    return abs(check.change - 1) * check.before >= MOVES_A_QUERY * whole.before
+    least = MOVES_A_QUERY if whole.limit is None else min(MOVES_A_QUERY, whole.limit - 1)
+    return abs(check.change - 1) * check.before >= least * whole.before
 
 
 def _movement(check: Check) -> str:
@@ -388,6 +403,17 @@ def not_checked(gate: Checked) -> list[str]:
     if gate.new:
         lines.append(f"{cases_in_words(gate.new)} (not in the baseline)")
     return lines
+
+
+def found_by_such_pairs(gate: Checked) -> list[str]:
+    """Return from which size on a change of each gated cost is found, a line a case."""
+    by_case: dict[str, list[str]] = {}
+    for check in gate.checks:
+        if check.finds is not None:
+            smallest = _percent(1 + check.finds, _decimals(check))
+            part = f"{metric_name(check)} from {smallest} % on"
+            by_case.setdefault(check.case, []).append(part)
+    return [f"{quoted(case)}: {'; '.join(parts)}." for case, parts in by_case.items()]
 
 
 def while_measuring(gate: Checked) -> list[str]:

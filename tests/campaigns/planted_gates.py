@@ -288,7 +288,7 @@ def described(gate: Gate) -> str:
     judged = gate.folder / "check.json"
     if judged.exists():
         checks = {check["metric"]: check for check in json.loads(judged.read_text())["checks"]}
-        for metric in ("time.end_to_end", "energy", "memory.peak", "memory.weights"):
+        for metric in ("time.end_to_end", "energy.query", "memory.peak", "memory.weights"):
             if checks.get(metric, {}).get("change") is not None:
                 parts.append(f"{metric} {_ratios(checks[metric])}")
         parts.append(_planted_in_the_stage(checks))

@@ -49,6 +49,7 @@ class Truth:
     query_noise: float = 0.02
     session_noise: float = 0.01
     disturbed: float = 0.0  # how much longer the first look takes, and no other session
+    limit: float = 0.05  # of the time end to end
     drift: float = (
         0.0  # how much longer the last process of a look side by side takes than the first would
     )
@@ -117,7 +118,8 @@ def _look(truth: Truth, seed: int) -> list[Check]:
         _run(truth.noise, longer["base"], 2 * seed),
         _run(truth.noise, longer["head"], 2 * seed + 1),
     )
-    return gate_checks(reduced(runs[0]), reduced(runs[1]), Gate(), pairs=time_pairs(*runs))
+    gate = Gate(end_to_end=truth.limit)
+    return gate_checks(reduced(runs[0]), reduced(runs[1]), gate, pairs=time_pairs(*runs))
 
 
 def _session(truth: Truth, longer: float, seed: int) -> Baseline:

@@ -4,6 +4,7 @@
 figures of the log.
 """
 
+import dataclasses
 import math
 import re
 from collections import Counter
@@ -16,6 +17,7 @@ from scipy import stats
 from simulated_gates import Truth, _run, gates, gates_side_by_side
 from simulation import TRIALS, at_least
 
+from lisabench.harness.statistics.power import shares_of_gates
 from lisabench.reports.gate.pairs import time_pairs
 
 pytestmark = [pytest.mark.no_clock, pytest.mark.slow]
@@ -99,6 +101,19 @@ def agrees(count, percent):
         return f"{100 * count / TRIALS:.1f}" == percent
     low, high = stats.binom.interval(0.999, TRIALS, float(percent) / 100)
     return low <= count <= high
+
+
+# As CUDA graphs: 0.33 % from pair to pair, all of it from process to process.
+AS_GRAPHS = Truth(processes=6, process_noise=0.0033 / math.sqrt(2), query_noise=0.0, limit=0.004)
+
+
+@pytest.mark.parametrize("slowdown", [0.0, 0.01])
+def test_gates_with_small_limits_end_as_the_noncentral_t_distribution_has_it(slowdown):
+    found = outcomes_on_a_gpu(dataclasses.replace(AS_GRAPHS, slowdown=slowdown))
+    expected = shares_of_gates(slowdown, AS_GRAPHS.limit, 0.0033, AS_GRAPHS.processes)
+    for outcome, share in (("regression", expected.red), ("holds", expected.holds)):
+        low, high = stats.binom.interval(0.999, TRIALS, share)
+        assert low <= found[outcome] <= high, (outcome, share, found)
 
 
 def quoted(document, words):

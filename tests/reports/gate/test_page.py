@@ -219,6 +219,31 @@ def test_an_inconclusive_check_says_what_could_have_been_detected_and_how_much_m
     ) in page
 
 
+def test_a_limit_below_1_percent_has_two_decimals_and_so_do_the_differences_that_it_is_for():
+    slow = whole(change=1.0101, low=1.0082, high=1.012, limit=1.004)
+    energy = changed(metric="energy.query", unit="mJ", change=1.0, low=0.99, high=1.01, limit=1.02)
+    page = gate_page.page(gate_of(slow, energy))
+    assert rows(page, "time of a query")[1][4:6] == ["+1.01 % [+0.82, +1.20]", "+0.4 %"]
+    assert rows(page, "energy of a query")[1][4:6] == ["+0.0 % [-1.0, +1.0]", "+2 %"]
+
+
+def test_what_gates_with_such_pairs_find_is_said_for_each_gated_cost():
+    slow = whole(limit=1.004, finds=0.00987)
+    energy = changed(case="a", metric="energy.query", unit="mJ", limit=1.02, finds=0.0312)
+    folded = gate_page.page(gate_of(slow, energy)).partition("<details>")[2]
+    assert (
+        "**Four of five gates whose pairs vary as these do find:** `a`: time of a query from "
+        "+0.99 % on; energy of a query from +3.1 % on."
+    ) in folded
+    assert "Four of five gates" not in gate_page.page(gate_of(SLOW))
+
+
+def test_a_stage_that_moves_a_query_by_more_than_a_small_limit_is_named():
+    moved = stage("decoder", 1.6, 1.5, 1.7, before=1e6)  # 0.6 ms of 100
+    assert where(whole(limit=1.05), moved)[0].startswith("**Where:** No single stage")
+    assert where(whole(limit=1.004), moved)[0].startswith("**Where:** `decoder` takes 60.0 % more")
+
+
 def test_what_is_refused_says_why_in_the_heading_and_once():
     checks = [
         changed(case="a", metric=metric, verdict="refused", change=None, why="another GPU")
