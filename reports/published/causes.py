@@ -4,14 +4,13 @@ Milliseconds, joules and GiB add up: the whole change is the sum of the parts in
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from ...harness.errors import DataError
+from ...harness.statistics.estimate import Estimate
 from ...harness.text import code
-from .. import formatting
 from ..markdown import Markup, Row, markdown_table
-from ..run.schema import Attribution, Difference
-from ..schema_base import Milliseconds
+from ..run.schema import Attribution
+from .cells import change, gib_change
 from .records import PublishedRun
 
 # How the columns call a factor. Another factor is called by its own name.
@@ -57,35 +56,18 @@ def _rows(attribution: Attribution, factors: Sequence[str]) -> list[Row]:
     time = attribution.time.end_to_end_ms
     if time is not None and time.whole.ms is not None:
         parts = [time.own[factor] for factor in factors]
-        changes = (*parts, time.interaction, time.whole)
-        cells = [formatting.milliseconds_change(change) for change in changes]
+        cells = [change(part.estimate) for part in (*parts, time.interaction, time.whole)]
         rows.append([Markup(f"{label}: time of a query, ms"), *cells])
     energy = getattr(attribution, "energy", None)  # summaries will have the field
     if energy is not None and energy.whole.joules is not None:
         parts = [energy.own[factor] for factor in factors]
-        cells = [_joules(part) for part in (*parts, energy.interaction, energy.whole)]
+        cells = []
+        for part in (*parts, energy.interaction, energy.whole):
+            cells.append(change(Estimate(part.joules, part.low, part.high, part.processes)))
         rows.append([Markup(f"{label}: energy of a query, J"), *cells])
     memory = attribution.memory
     if memory.whole.bytes is not None:
         parts = [memory.own[factor] for factor in factors]
-        cells = [_gib(part) for part in (*parts, memory.interaction, memory.whole)]
+        cells = [gib_change(part.estimate) for part in (*parts, memory.interaction, memory.whole)]
         rows.append([Markup(f"{label}: memory of a query, GiB"), *cells])
     return rows
-
-
-def _joules(change: Any) -> str:
-    """Return a change of energy with its interval, written as a change of time is."""
-    numbers = Milliseconds(
-        ms=change.joules, low=change.low, high=change.high, processes=change.processes
-    )
-    return formatting.milliseconds_change(numbers)
-
-
-def _gib(change: Difference) -> str:
-    """Return a change of memory with its interval, unless that is a point."""
-    text = formatting.memory_change(change.bytes, formatting.GIB)
-    if change.low is None or change.high is None or change.low == change.high:
-        return text
-    low = formatting.memory_change(change.low, formatting.GIB)
-    high = formatting.memory_change(change.high, formatting.GIB)
-    return f"{text} [{low}, {high}]"

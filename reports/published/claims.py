@@ -12,12 +12,13 @@ from ..formatting import GIB
 from ..markdown import Markup, Row, bold, markdown_table
 from ..run.schema import ClaimResult
 from ..run.verdict_words import claim_bound, claim_measured, claim_value
+from ..schema_base import Ratio
+from .cells import DASH, ratio_cell
 from .records import PublishedRun
 
 HEADER = ["claim", "regime", "published", "measured [95 % interval]", "verdict"]
 MEANING = "what it means for someone who chooses a model"
 DISAGREE = "The two measurements disagree: this claim is no reason to choose either model."
-DASH = "-"
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,23 @@ def _same_claim(first: ClaimResult, second: ClaimResult) -> bool:
 
 
 def _row(claim: ClaimResult, second: ClaimResult | None, regime: str) -> Row:
-    measured = claim_measured(claim)
+    measured = _measured(claim)
     if second is not None:
-        measured = f"{measured}; again {claim_measured(second)}"
+        measured = f"{measured}; again {_measured(second)}"
     if claim.verdict == "not measured":
         regime = DASH
     verdict = _verdict(claim, second)
     return [claim.claim, _regime(claim) or regime, _published(claim), measured, verdict]
+
+
+def _measured(claim: ClaimResult) -> str:
+    """Return what was measured, with its interval. A narrow one has a third decimal."""
+    if claim.unit != "ratio" or claim.measured is None or claim.interval is None:
+        return claim_measured(claim)
+    low, high = claim.interval
+    return ratio_cell(
+        Ratio(ratio=claim.measured, low=low, high=high, processes=0, smallest_detectable=None)
+    )
 
 
 def _published(claim: ClaimResult) -> str:

@@ -1,7 +1,7 @@
 """Tables of what a query costs: a row for each case of a run, a column for each quantity."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...harness.text import code
 from .. import formatting
@@ -13,11 +13,10 @@ from ..schema_base import NO_RATIO, Ratio
 from ..study.schema import StudySummary
 from ..study.tables import points
 from ..times import PREPROCESS
+from .cells import NOT_MEASURED, gib, ratio_cell
 from .records import PublishedPair, PublishedRun, PublishedStudy
 
 REFERENCE = "reference"
-NOT_MEASURED = "not measured"
-NARROW = 0.02  # an interval of a ratio whose ends differ by less has three decimals
 ANSWERS = {"forced": "teacher-forced answers", "generated": "generated answers"}
 SETTINGS = ("preset", "precision", "execution", "conditioning")  # what is said of the reference
 
@@ -48,45 +47,57 @@ class Column:
         return Markup(f"{number}<br>{ratio_cell(ratio)}")
 
 
-def ratio_cell(measured: Ratio) -> str:
-    """Return a ratio with its interval, with a third decimal where the interval is narrow.
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table of cases: those of one run.
 
-    Such as ``0.84x [0.82, 0.85]`` or ``0.431x [0.429, 0.433]``.
-    """
-    low, high = measured.low, measured.high
-    if low is None or high is None or formatting.interval_is_point(measured):
-        return formatting.ratio_with_interval(measured)
-    if high - low >= NARROW:
-        return formatting.ratio_with_interval(measured)
-    return f"{measured.ratio:.3f}x [{low:.3f}, {high:.3f}]"
-
-
-def table_of_cases(
-    run: PublishedRun,
-    columns: Sequence[Column],
-    cases: Sequence[str] = (),
-    remarks: Mapping[str, str] | None = None,
-) -> str:
-    """Return a table with a row for each case. A column that no case has a number for is left out.
-
-    Args:
+    Attributes:
         run: the published run.
-        columns: of the table, from left to right.
         cases: names of the rows, in their order; empty: all models of the run.
         remarks: words that follow the name of a case, by its name.
     """
-    names = list(cases) or [case.name for case in run.summary.cases]
-    rows: list[Row] = [[_label(run, name, remarks or {})] for name in names]
-    header = ["case"]
-    reference = code(run.reference.name)
+
+    run: PublishedRun
+    cases: tuple[str, ...] = ()
+    remarks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the rows."""
+        return list(self.cases) or [case.name for case in self.run.summary.cases]
+
+
+def table_of_cases(columns: Sequence[Column], parts: Sequence[Rows]) -> str:
+    """Return a table with a row for each case. A column that no case has a number for is left out.
+
+    Where it has cases of several runs, a row above those of each run says how it answered.
+
+    Args:
+        columns: of the table, from left to right.
+        parts: the rows, run by run.
+    """
+    rows: list[Row] = []
+    for part in parts:
+        run = part.run
+        if len(parts) > 1:
+            rows.append([Markup(f"**{_execution(run.reference)}**"), *[""] * len(columns)])
+        for name in part.names:
+            case = run.case(name)
+            cells = [column.cell(run, case) for column in columns]
+            rows.append([_label(run, name, part.remarks), *cells])
+    reference = code(parts[0].run.reference.name)
+    header: Row = ["case"]
     for column in columns:
-        cells = [column.cell(run, run.case(name)) for name in names]
-        if set(cells) <= {formatting.NOT_AVAILABLE}:
-            continue
         header.append(Markup(column.heading.format(reference=reference)))
-        for row, cell in zip(rows, cells, strict=True):
-            row.append(cell)
-    return markdown_table(header, rows)
+    shown = [0]
+    for place in range(1, len(header)):
+        if {row[place] for row in rows} - {"", formatting.NOT_AVAILABLE}:
+            shown.append(place)
+    return markdown_table(_only(header, shown), [_only(row, shown) for row in rows])
+
+
+def _only(row: Row, places: Sequence[int]) -> Row:
+    return [row[place] for place in places]
 
 
 def _label(run: PublishedRun, name: str, remarks: Mapping[str, str]) -> Markup:
@@ -130,6 +141,12 @@ def _answers(settings: Mapping[str, object]) -> str:
     return f"{answers} of {tokens} tokens" if tokens else answers
 
 
+def _execution(case: Case) -> Markup:
+    """Return how a case was executed: ``teacher-forced answers, execution `graphed```."""
+    settings = case.settings or {}
+    return Markup(f"{_answers(settings)}, execution `{settings.get('execution')}`")
+
+
 # Numbers of a case
 
 
@@ -144,10 +161,6 @@ def _stage_ms(stage: str, case: Case) -> str:
 
 def _joules(case: Case) -> str:
     return formatting.joules(case.energy_mj)
-
-
-def _gib(size_bytes: int | None) -> str:
-    return formatting.memory(size_bytes, formatting.GIB)
 
 
 def _queries_per_second(case: Case) -> str:
@@ -209,7 +222,7 @@ TIME_COMPARED = Column("compared with {reference}", ratio=_time_ratio)
 BATCH = Column("queries at once", lambda case: str(case.time.batch))
 QUERIES_PER_SECOND = Column("queries per second", _queries_per_second)
 THROUGHPUT_COMPARED = Column("compared with {reference}", ratio=_rate_ratio)
-QUERY_MEMORY = Column("memory of a query, GiB", lambda case: _gib(case.memory.query_peak_bytes))
+QUERY_MEMORY = Column("memory of a query, GiB", lambda case: gib(case.memory.query_peak_bytes))
 
 COSTS = (
     Column("query, ms", _query_ms, _time_ratio),
@@ -222,12 +235,12 @@ COSTS = (
     Column("energy, J", _joules, _energy_ratio),
     Column(
         "memory reserved, GiB",
-        lambda case: _gib(case.memory.peak_reserved_bytes),
+        lambda case: gib(case.memory.peak_reserved_bytes),
         lambda pair: _memory_ratio("peak_reserved_bytes", pair),
     ),
     Column(
         "memory by the driver, GiB",
-        lambda case: _gib(case.memory.device_process_bytes),
+        lambda case: gib(case.memory.device_process_bytes),
         lambda pair: _memory_ratio("device_process_bytes", pair),
     ),
     Column("queries per second", _queries_per_second, _rate_ratio),
@@ -237,19 +250,16 @@ COSTS = (
 # Tables
 
 
-def cost_table(
-    run: PublishedRun, cases: Sequence[str] = (), remarks: Mapping[str, str] | None = None
-) -> str:
-    """Return time, energy, memory and throughput of each case, with their ratios to the reference.
+def cost_table(parts: Sequence[Rows]) -> str:
+    """Return time, energy, memory and throughput of each case, with their ratios to its reference.
 
-    Below the table it says which run it is of.
+    Below the table it says which runs it is of.
 
     Args:
-        run: the published run.
-        cases: names of the rows, in their order; empty: all models of the run.
-        remarks: words that follow the name of a case, by its name.
+        parts: the rows, run by run.
     """
-    return f"{table_of_cases(run, COSTS, cases, remarks)}\n\n{conditions(run)}"
+    sources = [conditions(part.run) for part in parts]
+    return "\n\n".join([table_of_cases(COSTS, parts), *sources])
 
 
 def costs_and_quality(
@@ -271,15 +281,16 @@ def costs_and_quality(
     for name in cases:
         case, pair = run.case(name), run.pair(name)
         energy = ratio_cell(_energy_ratio(pair)) if pair else f"{_joules(case)} J"
-        row = [Markup(code(name)), f"{_gib(case.memory.query_peak_bytes)} GiB"]
+        row = [Markup(code(name)), f"{gib(case.memory.query_peak_bytes)} GiB"]
         row += [_time_cell(run, name), energy, _quality_cell(study.summary, name)]
         rows.append(row)
-    sources = f"Memory, time and energy: {run.link}, {_execution(run, cases[0])}."
+    sources = f"Memory, time and energy: {run.link}, {_execution(run.case(cases[0]))}."
     if generated is not None:
         header.insert(3, "time, generated")
         for name, row in zip(cases, rows, strict=True):
             row.insert(3, _time_cell(generated, name))
-        sources += f" Time, generated: {generated.link}, {_execution(generated, cases[0])}."
+        how = _execution(generated.case(cases[0]))
+        sources += f" Time, generated: {generated.link}, {how}."
     return f"{markdown_table(header, rows)}\n\n{sources} mIoU: {study.link}."
 
 
@@ -289,12 +300,6 @@ def _time_cell(run: PublishedRun, name: str) -> str:
         return NOT_MEASURED
     pair = run.pair(name)
     return ratio_cell(_time_ratio(pair)) if pair else f"{_query_ms(run.case(name))} ms"
-
-
-def _execution(run: PublishedRun, name: str) -> str:
-    """Return how a case was executed: ``teacher-forced answers, execution `graphed```."""
-    settings = run.case(name).settings or {}
-    return f"{_answers(settings)}, execution `{settings.get('execution')}`"
 
 
 def _quality_cell(study: StudySummary, name: str) -> str:

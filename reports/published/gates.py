@@ -14,10 +14,10 @@ from ..gate.outcome import checked, to_remeasure, with_remeasurements
 from ..gate.pairs import time_pairs
 from ..gate.thresholds import gate_of
 from ..markdown import Row, markdown_table
+from .cells import DASH
 from .records import RESULTS
 
 AGAIN = "again"  # the folder of a second measurement
-DASH = "-"
 METRICS = {  # the columns, by the metric that is gated
     "time.end_to_end": "time of a query",
     "energy.query": "energy",

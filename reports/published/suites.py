@@ -6,12 +6,10 @@ from datetime import datetime
 
 from ...harness.records.training import Training, read_training
 from ...harness.text import code
-from .. import formatting
 from ..markdown import Markup, Row, markdown_table
 from ..peaks import bytes_on_card
+from .cells import NOT_MEASURED, gib
 from .records import PublishedRun, published_run
-
-NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def _largest_process(run: PublishedRun) -> str | None:
         if training.status == "complete":
             sizes.append(_bytes_of_training(read_training(folder)))
     known = [size for size in sizes if size is not None]
-    return f"{formatting.memory(max(known), formatting.GIB)} GiB" if known else None
+    return f"{gib(max(known))} GiB" if known else None
 
 
 def _bytes_of_training(training: Training) -> int | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from ...harness import terminal
 from ...harness.errors import LisabenchError
 from . import causes, claims, costs
+from .costs import Rows
 from .documents import ROOT, Tables, differing_blocks, write_blocks
 from .gates import PublishedGate, gates_table
 from .records import published_run, published_study
@@ -43,7 +44,7 @@ def costs_and_quality() -> str:
 def costs_7b() -> str:
     """Return all costs of each variant as the document describes it."""
     run = published_run("claims-described")
-    return costs.cost_table(run)
+    return costs.cost_table([Rows(run)])
 
 
 def causes_7b() -> str:
@@ -63,14 +64,14 @@ def graphs_7b() -> str:
         costs.TIME_COMPARED,
     )
     cases = ("dual", "clip", "sam", "clip-nf4", "dual-upstream")
-    return costs.table_of_cases(run, columns, cases, UPSTREAM)
+    return costs.table_of_cases(columns, [Rows(run, cases, UPSTREAM)])
 
 
 def answers_7b() -> str:
     """Return the times of each case as CUDA graphs, with generated answers."""
     run = published_run("answers-7b")
     columns = (costs.QUERY_MS, costs.FURTHER_TOKEN_MS, costs.GPU_AT_WORK, costs.TIME_COMPARED)
-    return costs.table_of_cases(run, columns, remarks=UPSTREAM)
+    return costs.table_of_cases(columns, [Rows(run, remarks=UPSTREAM)])
 
 
 def throughput_7b() -> str:
@@ -82,7 +83,7 @@ def throughput_7b() -> str:
         costs.THROUGHPUT_COMPARED,
         costs.QUERY_MEMORY,
     )
-    return costs.table_of_cases(run, columns, remarks=UPSTREAM)
+    return costs.table_of_cases(columns, [Rows(run, remarks=UPSTREAM)])
 
 
 def claims_7b() -> str:

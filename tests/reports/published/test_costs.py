@@ -10,6 +10,8 @@ from scipy import stats
 from lisabench.harness.errors import DataError
 from lisabench.harness.records.journal import read_lines
 from lisabench.reports.published import costs
+from lisabench.reports.published.cells import ratio_cell
+from lisabench.reports.published.costs import Rows
 from lisabench.reports.published.records import published_run, published_study
 from lisabench.reports.schema_base import Ratio
 
@@ -64,7 +66,7 @@ def cells_of(table):
 
 
 def test_each_case_has_all_costs_and_their_ratios(run):
-    rows = cells_of(costs.cost_table(run))
+    rows = cells_of(costs.cost_table([Rows(run)]))
     assert rows["case"] == [
         "query, ms",
         "of it preprocessing, ms",
@@ -84,8 +86,8 @@ def test_each_case_has_all_costs_and_their_ratios(run):
 
 
 def test_a_ratio_of_times_has_its_interval_and_that_of_rates_is_its_inverse(run):
-    *_, rate = cells_of(costs.cost_table(run))["`clip`"]
-    time = cells_of(costs.cost_table(run))["`clip`"][0]
+    *_, rate = cells_of(costs.cost_table([Rows(run)]))["`clip`"]
+    time = cells_of(costs.cost_table([Rows(run)]))["`clip`"][0]
     ratio = run.summary.comparison("clip").end_to_end
     assert time.endswith(f"<br>{ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]")
     assert rate.endswith(f"<br>{1 / ratio.ratio:.2f}x [{1 / ratio.high:.2f}, {1 / ratio.low:.2f}]")
@@ -101,7 +103,7 @@ def test_the_interval_of_memory_is_over_processes(tmp_path):
         size = (RESERVED_GIB[line["case"]] + grown) * GIB
         more.append(line | {"process": 1, "peak_reserved_bytes": size})
     write_lines(folder / "memory.jsonl", [*lines, *more])
-    cell = cells_of(costs.cost_table(published_run("made", tmp_path)))["`clip`"][4]
+    cell = cells_of(costs.cost_table([Rows(published_run("made", tmp_path))]))["`clip`"][4]
     # Two pairs of processes, of 4 and of 6 GiB over 16. By scipy, on the logarithms:
     logs = np.log([4 / 16, 6 / 16])
     low, high = np.exp(stats.ttest_1samp(logs, 0).confidence_interval(0.95))
@@ -110,7 +112,7 @@ def test_the_interval_of_memory_is_over_processes(tmp_path):
 
 def test_what_no_case_has_is_no_column(tmp_path):
     write_run(tmp_path / "made", **SMALL)
-    rows = cells_of(costs.cost_table(published_run("made", tmp_path)))
+    rows = cells_of(costs.cost_table([Rows(published_run("made", tmp_path))]))
     assert rows["case"] == ["query, ms", "of it preprocessing, ms", "queries per second"]
 
 
@@ -119,17 +121,17 @@ def test_a_second_measurement_of_the_reference_is_called_so(tmp_path):
     cases = json.loads((folder / "run.json").read_text())["cases"]
     cases[2]["settings"] = cases[0]["settings"]
     edit_run(folder, cases=cases)
-    table = costs.cost_table(published_run("made", tmp_path))
+    table = costs.cost_table([Rows(published_run("made", tmp_path))])
     assert list(cells_of(table)) == ["case", "---", "`dual`", "`sam`", "`dual` again"]
 
 
 def test_rows_are_in_the_order_that_is_asked_for_and_may_have_remarks(run):
-    table = costs.cost_table(run, ["clip", "dual"], {"clip": "one encoder"})
+    table = costs.cost_table([Rows(run, ("clip", "dual"), {"clip": "one encoder"})])
     assert list(cells_of(table)) == ["case", "---", "`clip`, one encoder", "`dual`"]
 
 
 def test_below_the_table_stands_which_run_it_is_of(run):
-    *_, source = costs.cost_table(run).splitlines()
+    *_, source = costs.cost_table([Rows(run)]).splitlines()
     assert source.startswith(
         "Records: [made](results/made/report.md), NVIDIA H200, 139 GiB, 2026-01-31; 8 queries in "
         "each of 3 processes a case. `dual`: batch 1, execution `eager`"
@@ -140,7 +142,7 @@ def test_a_case_that_the_run_lacks_is_named_with_those_that_it_has(run):
     with pytest.raises(
         DataError, match=r"results/made has no case 'lost'; it has: dual, sam, clip"
     ):
-        costs.cost_table(run, ["lost"])
+        costs.cost_table([Rows(run, ("lost",))])
 
 
 @pytest.mark.parametrize(
@@ -154,11 +156,13 @@ def test_a_case_that_the_run_lacks_is_named_with_those_that_it_has(run):
 )
 def test_a_narrow_interval_has_a_third_decimal(low, high, text):
     ratio = Ratio(ratio=0.431, low=low, high=high, processes=3, smallest_detectable=None)
-    assert costs.ratio_cell(ratio) == text
+    assert ratio_cell(ratio) == text
 
 
 def test_a_case_that_is_compared_with_another_reference_says_so():
-    rows = cells_of(costs.cost_table(published_run("h200"), ["dual", "clip", "clip-cached"]))
+    rows = cells_of(
+        costs.cost_table([Rows(published_run("h200"), ("dual", "clip", "clip-cached"))])
+    )
     assert list(rows)[2:] == ["`dual`", "`clip`", "`clip-cached`, compared with `dual-cached`"]
 
 
@@ -172,8 +176,25 @@ def test_costs_and_quality_stand_in_one_row_with_the_times_of_both_regimes(run):
     rows = cells_of(table)
     assert rows["variant"][1:4] == ["time", "time, generated", "energy"]
     assert rows["`dual`"][2].endswith(" ms") and rows["`dual`"][-1].startswith("reference: 0.")
-    assert rows["`clip`"][2] == costs.ratio_cell(run.summary.comparison("clip").end_to_end)
+    assert rows["`clip`"][2] == ratio_cell(run.summary.comparison("clip").end_to_end)
     assert rows["`clip`"][-1].startswith("-")
     assert rows["`dual-nf4`"][2] == rows["`dual-nf4`"][-1] == "not measured"
     *_, sources = table.splitlines()
     assert sources.count("](results/") == 3
+
+
+def test_rows_of_several_runs_stand_in_one_table_under_how_each_answered():
+    forced, generated = published_run("graphs-7b"), published_run("answers-7b")
+    table = costs.cost_table(
+        [Rows(forced, ("dual", "clip")), Rows(generated, ("clip", "clip-nf4"))]
+    )
+    first_cells = [line.split("|")[1].strip() for line in table.splitlines() if line[:1] == "|"]
+    assert first_cells[2:] == [
+        "**teacher-forced answers, execution `graphed`**",
+        "`dual`",
+        "`clip`",
+        "**generated answers of 16 tokens, execution `graphed`**",
+        "`clip`",
+        "`clip-nf4`",
+    ]
+    assert table.count("Records: [") == 2
