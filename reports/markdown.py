@@ -4,7 +4,7 @@ All tables of all reports are written here. A text is data: it is shown as it is
 it. Only a `Markup` is Markdown already.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
 from ..harness.text import escape, message
@@ -29,7 +29,11 @@ def link(text: str, path: str) -> Markup:
 
 
 def markdown_table(
-    header: Row, rows: Sequence[Row], numbers: bool = True, aligned: bool = False
+    header: Row,
+    rows: Sequence[Row],
+    numbers: bool = True,
+    aligned: bool = False,
+    texts: Collection[str] = (),
 ) -> str:
     """Return a table.
 
@@ -38,8 +42,11 @@ def markdown_table(
         rows: the other lines, each with as many cells as the header.
         numbers: all columns but the first hold numbers, which stand on the right; otherwise texts.
         aligned: fill up the cells, so that the columns also line up in a terminal.
+        texts: headings of further columns that hold texts, in a table of numbers.
     """
-    on_the_right = [False] + [numbers] * (len(header) - 1)
+    on_the_right = [False]
+    for heading in header[1:]:
+        on_the_right.append(numbers and heading not in texts)
     rule = ["---:" if right else "---" for right in on_the_right]
     lines = [_escaped(header), rule, *map(_escaped, rows)]
     if aligned:

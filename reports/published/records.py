@@ -15,7 +15,7 @@ from ...harness.records.run import CaseRecords, Run, read_run
 from ..markdown import Markup, link
 from ..run.schema import Attribution, Case, Comparison, Summary
 from ..run.summary import summarise
-from ..study.schema import StudySummary
+from ..study.schema import Recipe, StudySummary
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -118,6 +118,24 @@ class PublishedStudy:
     def link(self) -> Markup:
         """A link to its report, from the root of the repository."""
         return link(self.folder, f"results/{self.folder}/report.md")
+
+    @property
+    def dual(self) -> Recipe:
+        """The recipe of the dual, which the others are compared with."""
+        (dual,) = [recipe for recipe in self.summary.recipes if recipe.role == "dual"]
+        return dual
+
+    def recipe(self, name: str) -> Recipe:
+        """Return the results of a recipe.
+
+        Raises:
+            DataError: the study has no such recipe.
+        """
+        recipe = self.summary.recipe(name)
+        if recipe is None:
+            known = ", ".join(recipe.name for recipe in self.summary.recipes)
+            raise DataError(f"results/{self.folder} has no recipe {name!r}; it has: {known}")
+        return recipe
 
 
 @cache

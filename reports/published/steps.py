@@ -68,7 +68,7 @@ def steps_table(run: PublishedRun, first: str, steps: Sequence[Step]) -> str:
         header.append(heading)
         for row, estimate in zip(rows, changes, strict=True):
             row.append(text(estimate))
-    return markdown_table(header, rows)
+    return markdown_table(header, rows, texts=["from", "to"])
 
 
 def _changes(numbers: Sequence[ByProcess]) -> list[Estimate | None]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ...harness import terminal
 from ...harness.errors import LisabenchError
-from . import causes, claims, costs
+from . import causes, claims, costs, quality
 from .costs import Rows
 from .documents import ROOT, Tables, differing_blocks, write_blocks
 from .gates import PublishedGate, gates_table
@@ -146,6 +146,35 @@ def what_suites_need() -> str:
     )
 
 
+# docs/study.md
+
+
+def variants() -> str:
+    """Return the quality of each variant of the study."""
+    study = published_study("accuracy-tiny")
+    learns = {
+        "dual": "everything",
+        "sam": "bridge, projector, `text_hidden_fcs`, embeddings, head",
+        "sam-decoder": "the same and the mask decoder",
+        "clip-fine": "as `sam-decoder`; grid of 16 x 16",
+        "clip-upsampling": "as `sam-decoder`; larger bridge",
+        "clip-rich": "as `clip-upsampling`, and LoRA",
+        "dual-small": "everything; smaller SAM, from random weights",
+        "clip-decoder": "as `sam-decoder`",
+        "clip-lora": "as `clip-decoder`, and LoRA",
+        "clip-crop": "as `sam`; sees the crop only",
+        "clip": "as `sam`",
+        "clip-distilled": "as `sam`; first copies SAM's features",
+    }
+    return quality.variants_table(study, learns)
+
+
+def quality_by_shape() -> str:
+    """Return the quality of two variants by the aspect ratio of the image."""
+    study = published_study("accuracy-tiny")
+    return quality.slices_table(study, "shape", ["sam", "clip-fine"])
+
+
 TABLES: Tables = {
     "costs-and-quality": costs_and_quality,
     "costs-7b": costs_7b,
@@ -156,6 +185,8 @@ TABLES: Tables = {
     "claims-7b": claims_7b,
     "gates": gates,
     "what-suites-need": what_suites_need,
+    "variants": variants,
+    "quality-by-shape": quality_by_shape,
 }
 
 

@@ -17,6 +17,8 @@ def test_numbers_stand_on_the_right_and_texts_on_the_left():
         "| b | 10.0 |",
     ]
     assert markdown_table(["", "why"], rows, numbers=False).splitlines()[1] == "| --- | --- |"
+    mixed = markdown_table(["", "why", "n"], [["a", "b", "1"]], texts=["why"])
+    assert mixed.splitlines()[1] == "| --- | --- | ---: |"
 
 
 def test_an_aligned_table_lines_up_in_a_terminal():
