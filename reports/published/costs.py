@@ -103,8 +103,8 @@ def _only(row: Row, places: Sequence[int]) -> Row:
 def _label(run: PublishedRun, name: str, remarks: Mapping[str, str]) -> Markup:
     """Return the name of a case, with what a reader must know of it.
 
-    A case that measures the reference again has the name of that. One that is compared with another
-    reference than the first of the run says so.
+    A case that measures the reference again has the name of that. One that failed, or is compared
+    with another reference than the first of the run, says so.
     """
     for twin in run.summary.twins:
         if twin.candidate == name:
@@ -115,6 +115,8 @@ def _label(run: PublishedRun, name: str, remarks: Mapping[str, str]) -> Markup:
     comparison = run.summary.comparison(name)
     if comparison and comparison.reference != run.reference.name:
         words.append(f"compared with {code(comparison.reference)}")
+    if run.case(name).error:
+        words.append("failed")
     return Markup(", ".join(words))
 
 
@@ -129,16 +131,16 @@ def conditions(run: PublishedRun) -> str:
     return (
         f"Records: {run.link}, {chip}, {(summary.started or '')[:10]}; {time.queries} queries in "
         f"each of {time.processes} processes a case.{stopped} {code(reference.name)}: batch "
-        f"{time.batch}, {', '.join(words)}. The suite {code(summary.suite)} says how the other "
-        "cases differ from it."
+        f"{time.batch}, {', '.join(words)}. The report says how the other cases differ from it."
     )
 
 
 def _answers(settings: Mapping[str, object]) -> str:
     """Return which kind of answers a case gives: ``generated answers of 16 tokens``."""
     answers = ANSWERS.get(str(settings.get("answer")), "answers of its own")
-    tokens = settings.get("max_new_tokens")
-    return f"{answers} of {tokens} tokens" if tokens else answers
+    if settings.get("answer") != "generated":
+        return answers
+    return f"{answers} of {settings.get('max_new_tokens')} tokens"
 
 
 def _execution(case: Case) -> Markup:

@@ -1,7 +1,10 @@
 """Each table of README and docs is what its records give, and each table is in a document."""
 
+from collections import Counter
+
 import pytest
 from places import ROOT
+from rendered_markdown import tokens_of
 
 from lisabench.reports.published.documents import Block, blocks_of, documents, text_for
 from lisabench.reports.published.tables import COMMAND, TABLES, main
@@ -24,6 +27,17 @@ def test_a_link_of_a_table_leads_to_a_published_report() -> None:
     for block in BLOCKS:
         for target in block.content.split("](")[1:]:
             assert (block.document.parent / target.partition(")")[0]).is_file(), block.place
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_a_block_is_shown_as_one_table_and_its_comments_are_not_shown(block: Block) -> None:
+    lines = block.document.read_text(encoding="utf-8").split("\n")
+    kinds = Counter(
+        token.type for token in tokens_of("\n".join(lines[block.first : block.last + 1]))
+    )
+    assert (kinds["table_open"], kinds["html_block"]) == (1, 2)
+    rows = [line for line in block.content.split("\n") if line.startswith("|")]
+    assert kinds["tr_open"] == len(rows) - 1  # the rule is no row
 
 
 def test_the_command_says_that_nothing_differs(capsys) -> None:

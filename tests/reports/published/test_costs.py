@@ -198,3 +198,15 @@ def test_rows_of_several_runs_stand_in_one_table_under_how_each_answered():
         "`clip-nf4`",
     ]
     assert table.count("Records: [") == 2
+
+
+def test_a_case_that_failed_says_so(tmp_path):
+    folder = gpu_run(tmp_path / "made")
+    cases = json.loads((folder / "run.json").read_text())["cases"]
+    cases[1]["error"] = "out of memory"
+    edit_run(folder, cases=cases)
+    edit_lines(
+        folder / "samples.jsonl", lambda row: None if row["case"] == cases[1]["name"] else row
+    )
+    rows = cells_of(costs.cost_table([Rows(published_run("made", tmp_path))]))
+    assert rows[f"`{cases[1]['name']}`, failed"][0] == "n/a"
