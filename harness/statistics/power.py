@@ -9,7 +9,10 @@ Source: Johnson, Kotz and Balakrishnan 1995, "Continuous Univariate Distribution
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from .distributions import noncentral_t_share_below, noncentrality, student_quantile
 
@@ -83,6 +86,20 @@ def largest_limit(change: float, spread: float, pairs: int, power: float = POWER
     """
     limit = math.expm1(math.log1p(change) - _distance_found(spread, pairs, power))
     return limit if limit >= 0 else None
+
+
+def pooled_spread(samples: Sequence[Sequence[float]]) -> float:
+    """Return the standard deviation within samples, each around its own mean.
+
+    Args:
+        samples: log ratios of the pairs of each measurement; at least one has two.
+    """
+    squares = 0.0
+    freedom = 0
+    for logs in samples:
+        squares += float(np.sum((np.asarray(logs) - np.mean(logs)) ** 2))
+        freedom += len(logs) - 1
+    return math.sqrt(squares / freedom)
 
 
 def _distance_found(spread: float, pairs: int, power: float) -> float:

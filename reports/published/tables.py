@@ -21,6 +21,7 @@ from . import causes, claims, costs, quality
 from .costs import Rows
 from .documents import ROOT, Tables, differing_blocks, write_blocks
 from .gates import PublishedGate, gates_table
+from .power import power_table
 from .records import published_run, published_study
 from .suites import ShippedSuite, suites_table
 
@@ -113,6 +114,13 @@ def gates() -> str:
     )
 
 
+def gate_power() -> str:
+    """Return what gates of eager stages find, at the noise of those on an H200."""
+    folder = "gate-gpu/one-core"
+    unchanged = [f"{folder}/unchanged", f"{folder}/unchanged-again"]
+    return power_table(unchanged, case="dual", changes=[0, 0.1])
+
+
 # docs/suites.md
 
 
@@ -184,6 +192,7 @@ TABLES: Tables = {
     "throughput-7b": throughput_7b,
     "claims-7b": claims_7b,
     "gates": gates,
+    "gate-power": gate_power,
     "what-suites-need": what_suites_need,
     "variants": variants,
     "quality-by-shape": quality_by_shape,

@@ -26,7 +26,12 @@ from scipy import stats
 from simulated_pairs import outcomes, resampled
 
 from lisabench.harness.records.run import read_run
-from lisabench.harness.statistics.power import POWER, largest_limit, shares_of_gates
+from lisabench.harness.statistics.power import (
+    POWER,
+    largest_limit,
+    pooled_spread,
+    shares_of_gates,
+)
 from lisabench.harness.statistics.ratios import paired_ratio
 from lisabench.harness.statistics.verdicts import ratio_at_most
 from lisabench.reports.energy import ENERGY
@@ -63,13 +68,6 @@ def measurements_in(folder: Path) -> Iterator[Measurement]:
             yield Measurement(str(look.relative_to(folder.parent)), dict(pairs))
 
 
-def pooled_spread(samples: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Return the standard deviation within samples, and its degrees of freedom."""
-    squares = sum(float(np.sum((np.asarray(logs) - np.mean(logs)) ** 2)) for logs in samples)
-    freedom = sum(len(logs) - 1 for logs in samples)
-    return float(np.sqrt(squares / freedom)), freedom
-
-
 def report(
     measurements: Sequence[Measurement], case: str, metric: str, numbers_of_pairs: Sequence[int]
 ) -> Iterator[str]:
@@ -79,7 +77,8 @@ def report(
     if not named:
         return
     samples = [logs for _, logs in named]
-    spread, freedom = pooled_spread(samples)
+    spread = pooled_spread(samples)
+    freedom = sum(len(logs) - 1 for logs in samples)
     low, high = (np.sqrt(freedom / stats.chi2.ppf(p, freedom)) for p in (0.975, 0.025))
     yield f"== {metric} of {case}"
     for name, logs in named:

@@ -47,7 +47,8 @@ DONE, LEFT, BROKEN = 0, 3, 5
 VERDICTS = (0, 1, 3)
 LOOK_S = 180.0  # of the first gate, before any has ended
 PRODUCTS_TIMED = 200
-TIMES = 30
+# The first third is left out: an idle GPU takes some tenths of a second to reach its clock.
+TIMES = 300
 # Prints the milliseconds of a product; its argument is how many are timed at once.
 TIME_PRODUCTS = f"""
 import statistics, sys, time
@@ -336,6 +337,23 @@ def hold_gates(campaign: Campaign, minutes: float, show: Callable[[str], object]
     return DONE
 
 
+def publish(gates: Sequence[Gate], results: Path) -> None:
+    """Copy the records of the gates that have ended, as they lie below `results`.
+
+    What they were merged from is left out, and the second measurement is in the folder `again`.
+    """
+    for gate in gates:
+        if not gate.has_ended:
+            continue
+        folder = results / gate.plant.name / str(gate.number)
+        looks = [folder, folder / "again"]
+        for look, copy in zip(gate.looks(), looks, strict=False):
+            for side in ("base", "head"):
+                shutil.copytree(look / side, copy / side, dirs_exist_ok=True)
+        for name in (GATE, "check.json", "comment.md"):
+            shutil.copyfile(gate.folder / name, folder / name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
@@ -344,6 +362,7 @@ def main() -> None:
     parser.add_argument("--plants", nargs="+", default=list(PLANTS), choices=list(PLANTS))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--publish", type=Path, help="copy the records of all gates into it")
     arguments = parser.parse_args()
     suite = arguments.suite
     if Path(suite).exists():
@@ -354,7 +373,10 @@ def main() -> None:
             arguments.out.resolve(), Path(workspace), suite, arguments.set, plants,
             arguments.repeats,
         )  # fmt: skip
-        sys.exit(hold_gates(campaign, arguments.minutes))
+        code = hold_gates(campaign, arguments.minutes)
+        if arguments.publish is not None:
+            publish(campaign.gates, arguments.publish)
+        sys.exit(code)
 
 
 if __name__ == "__main__":

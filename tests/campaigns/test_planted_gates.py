@@ -127,3 +127,22 @@ def test_what_a_stage_takes_more_is_shown_as_a_share_of_a_query(tmp_path):
         "alone 1.00 %; time.end_to_end regression 1.0101x [1.0082, 1.0120]; decoder +0.300 ms, "
         "+1.00 % of a query"
     )
+
+
+def test_the_records_of_a_gate_are_published_as_results_has_them(tmp_path):
+    gate = Gate(PLANTS["work-1-percent"], 2, tmp_path / "out" / "work-1-percent" / "2")
+    for look in ("", "again/1"):
+        for side in ("base", "head", "parts/1-base"):
+            (gate.folder / look / side).mkdir(parents=True)
+            (gate.folder / look / side / "run.json").write_text(f"{look} {side}")
+    for name in ("gate.json", "check.json", "comment.md"):
+        (gate.folder / name).write_text(name)
+    left = Gate(PLANTS["unchanged"], 1, tmp_path / "out" / "unchanged" / "1")
+    for _ in range(2):  # the second time, over the first
+        planted_gates.publish([left, gate], tmp_path / "results")
+    folder = tmp_path / "results" / gate.plant.name
+    files = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    assert sorted(str(path.relative_to(folder)) for path in files) == [
+        "2/again/base/run.json", "2/again/head/run.json", "2/base/run.json", "2/check.json",
+        "2/comment.md", "2/gate.json", "2/head/run.json",
+    ]  # fmt: skip

@@ -11,14 +11,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from places import ROOT
+from places import RESULTS, ROOT
 from published import gate_noise
 from scipy import stats
 from simulated_gates import Truth, _run, gates, gates_side_by_side
 from simulation import TRIALS, at_least
 
-from lisabench.harness.statistics.power import shares_of_gates
+from lisabench.benchmarks.suite_file import load
+from lisabench.harness.records.run import read_run
+from lisabench.harness.statistics.power import pooled_spread, shares_of_gates
 from lisabench.reports.gate.pairs import time_pairs
+from lisabench.reports.ratios import time_logs
 
 pytestmark = [pytest.mark.no_clock, pytest.mark.slow]
 
@@ -143,6 +146,30 @@ def test_the_documents_quote_the_power_at_the_noise_of_the_published_gates(docum
     assert (
         agrees(unchanged["inconclusive"], quoted(document, unsure)) and not unchanged["regression"]
     )
+
+
+def noise_of_graphs():
+    """Return the standard deviation of the pairs of two measurements of one case, in per cent."""
+    run = read_run(RESULTS / "graphs-7b")
+    one, other = run.case("dual"), run.case("dual-again")
+    return pooled_spread([list(time_logs(one.end_to_end_ns, other.end_to_end_ns).values())])
+
+
+def test_the_document_quotes_what_gate_gpu_finds_at_the_noise_of_graphs():
+    suite, spread = load("gate-gpu"), noise_of_graphs()
+    gate = suite.definition.gate
+    page, limit = "docs/gate.md", gate.end_to_end
+    slower = shares_of_gates(0.01, limit, spread, suite.plan.processes)
+    unchanged = shares_of_gates(0, limit, spread, suite.plan.processes)
+    assert quoted(page, r"Its limits are (\S+) % more time") == f"{100 * limit:g}"
+    assert quoted(page, r"and (\S+) % more energy, in six") == f"{100 * gate.energy:g}"
+    assert suite.plan.processes == 6
+    assert quoted(page, r"deviation of (\S+) %\. At that noise") == f"{100 * spread:.2f}"
+    assert quoted(page, r"(\S+) % of the gates with six pairs") == f"{100 * slower.red:.1f}"
+    assert quoted(page, r"none is red, (\S+) % hold") == f"{100 * unchanged.holds:.1f}"
+    inconclusive = quoted(page, r"hold and (\S+) % are inconclusive")
+    assert inconclusive == f"{100 * unchanged.inconclusive:.1f}"
+    assert slower.red >= 0.8 and unchanged.red < 0.0005
 
 
 def test_the_pairs_that_are_simulated_have_the_noise_that_was_measured():
