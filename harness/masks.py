@@ -9,6 +9,8 @@ import base64
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +21,8 @@ BITS = 5  # of a count in one character
 SIGN_BIT, CONTINUES = 0x10, 0x20  # the highest of the five bits, and the flag above them
 FIRST_CHARACTER, LAST_CHARACTER = 48, 111
 LONGEST_GROUP = 7  # characters of a difference of two 32-bit counts, which COCO uses
+FIRST_OF_MORE_BITS = SIGN_BIT << (BITS * np.arange(12))  # 16, 512, ...: each takes a character more
+MOST_PIXELS = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ def encode(mask_HW: np.ndarray) -> dict[str, Any]:
         ``{"size": [H, W], "counts": "..."}``, JSON's own types only.
     """
     counts = _run_lengths(np.ravel(mask_HW, order="F"))
-    return {"size": list(mask_HW.shape), "counts": _to_text(counts)}
+    (text,) = _to_texts(_Groups(counts, np.array([counts.size])))
+    return {"size": list(mask_HW.shape), "counts": text}
 
 
 def decode(rle: dict[str, Any]) -> np.ndarray:
@@ -97,44 +102,46 @@ def _mask_of(rle: dict[str, Any], order_of_lists: Literal["C", "F"]) -> np.ndarr
     height, width = _size(rle)
     counts = rle.get("counts")
     if isinstance(counts, str):
-        return _filled(_from_text(counts), height, width, "F")
+        return _filled(_from_texts([counts]).numbers, height, width, "F")
     return _filled(_from_list(counts), height, width, order_of_lists)
 
 
-def shrunk(rle: dict[str, Any], size_hw: tuple[int, int]) -> dict[str, Any]:
-    """Return the mask of a record at a smaller size, as `encode` would.
+def shrunk(
+    rles: Sequence[dict[str, Any]], sizes_hw: Sequence[tuple[int, int]]
+) -> list[dict[str, Any]]:
+    """Return the masks of records at smaller sizes, as `encode` would.
 
     Each pixel takes the value of the pixel under its centre, see `under_centres`. Only the run
-    lengths are computed with, since a page shows thousands of masks.
+    lengths are computed with, and those of all masks at once: a page shows thousands of masks, and
+    most calls of NumPy take as long for one of them as for a hundred.
 
     Args:
-        rle: as for `decode`.
-        size_hw: height and width. If one of them is larger than the mask's, the mask is decoded.
+        rles: as for `decode`.
+        sizes_hw: height and width for each mask. If one of them is larger than the mask's, the mask
+            is decoded.
 
     Raises:
-        DataError: as `decode`.
+        DataError: as `decode`, if any of the masks is damaged.
     """
-    h, w = size_hw
+    texts: dict[int, str] = {}  # by the place of the mask
+    by_runs: list[int] = []  # places
     try:
-        height, width = _size(rle)
-        counts = rle.get("counts")
-        if not isinstance(counts, str) or h > height or w > width:
-            return encode(resized(_mask_of(rle, order_of_lists="C"), size_hw))
-        runs = _from_text(counts)
-        _check_sum(runs, height, width)
+        sizes_HW = [_size(rle) for rle in rles]
+        for place, (rle, (h, w)) in enumerate(zip(rles, sizes_hw, strict=True)):
+            height, width = sizes_HW[place]
+            if isinstance(rle.get("counts"), str) and h <= height and w <= width:
+                by_runs.append(place)
+            else:
+                texts[place] = encode(resized(_mask_of(rle, "C"), (h, w)))["counts"]
+        if by_runs:
+            runs = _from_texts([rles[place]["counts"] for place in by_runs])
+            of_sizes_HW = [sizes_HW[place] for place in by_runs]
+            of_sizes_hw = [sizes_hw[place] for place in by_runs]
+            shrunk_texts = _to_texts(_shrunk_runs(runs, of_sizes_HW, of_sizes_hw))
+            texts |= zip(by_runs, shrunk_texts, strict=True)
     except _DamagedError as error:
         raise DataError(f"mask_rle: {error}; the record is damaged") from error
-    # Both sizes go column by column, so before a run's first pixel lie as many shown pixels as in
-    # the columns to its left, and above it in its own column if that is shown.
-    edge_columns, edge_rows = np.divmod(np.cumsum(runs)[:-1], height)
-    columns, rows = under_centres(width, w), under_centres(height, h)
-    shown_to_the_left = np.searchsorted(columns, edge_columns)
-    is_shown = np.searchsorted(columns, edge_columns, side="right") > shown_to_the_left
-    shown_above = np.where(is_shown, np.searchsorted(rows, edge_rows), 0)
-    # A run of which no pixel is shown begins and ends at one place, and is left out.
-    places, times = np.unique(shown_to_the_left * h + shown_above, return_counts=True)
-    edges = places[(times % 2 == 1) & (places < h * w)]
-    return {"size": [h, w], "counts": _to_text(np.diff(edges, prepend=0, append=h * w))}
+    return [{"size": list(size), "counts": texts[place]} for place, size in enumerate(sizes_hw)]
 
 
 def resized(mask_HW: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
@@ -150,6 +157,15 @@ def resized(mask_HW: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 def under_centres(pixels: int, shown: int) -> np.ndarray:
     """Return which of a row's pixels lie under the centres of fewer or more pixels of that row."""
     return (2 * np.arange(shown) + 1) * pixels // (2 * shown)
+
+
+def _shown_before(places: np.ndarray, pixels: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Return how many of the pixels that `under_centres` returns lie before a place in the row.
+
+    Pixel i of them does if (2 i + 1) * pixels < 2 * shown * place, since a whole number is larger
+    than a fraction rounded down if it is larger than the fraction.
+    """
+    return (2 * shown * places + pixels - 1) // (2 * pixels)
 
 
 def pack(mask_HW: np.ndarray) -> dict[str, Any]:
@@ -214,64 +230,140 @@ def _run_lengths(pixels: np.ndarray) -> np.ndarray:
 
 def _filled(counts: np.ndarray, height: int, width: int, order: Literal["C", "F"]) -> np.ndarray:
     """Return the mask [H, W] of run lengths that go by columns ("F") or by rows ("C")."""
-    _check_sum(counts, height, width)
+    _check_sums(_Groups(counts, np.array([counts.size])), [(height, width)])
     is_one = np.arange(counts.size) % 2 == 1
     return np.repeat(is_one, counts).reshape((height, width), order=order)
 
 
-def _check_sum(counts: np.ndarray, height: int, width: int) -> None:
-    """Raise an error if run lengths do not fill a mask exactly."""
-    pixels = height * width
-    # Every count is checked before the sum, which can then not overflow.
-    fits = bool(((counts >= 0) & (counts <= pixels)).all())
-    if not fits or counts.sum() != pixels:
+@dataclass(frozen=True)
+class _Groups:
+    """Numbers in groups that lie one after the other, such as the run lengths of several masks.
+
+    Attributes:
+        numbers: of all groups, [N].
+        sizes: how many of them each group has, int64 [M].
+    """
+
+    numbers: np.ndarray
+    sizes: np.ndarray
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where each group begins, int64 [M]."""
+        return np.cumsum(self.sizes) - self.sizes
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """The place of each number in its group, int64 [N]."""
+        return np.arange(self.numbers.size) - np.repeat(self.starts, self.sizes)
+
+    @property
+    def sums(self) -> np.ndarray:
+        """The sum of each group, int64 [M]."""
+        sums = np.concatenate(([0], np.cumsum(self.numbers)))
+        return sums[self.starts + self.sizes] - sums[self.starts]
+
+    @property
+    def running_sums(self) -> np.ndarray:
+        """The sum of each number and of those before it in its group, int64 [N]."""
+        sums = np.concatenate(([0], np.cumsum(self.numbers)))
+        return sums[1:] - np.repeat(sums[self.starts], self.sizes)
+
+
+def _check_sums(runs: _Groups, sizes_HW: Sequence[tuple[int, int]]) -> None:
+    """Raise an error if the run lengths of a mask do not fill it exactly."""
+    # No runs add up to the most pixels: a damaged size may be any number.
+    pixels_M = np.array([min(height * width, MOST_PIXELS) for height, width in sizes_HW])
+    # Every count is checked beside the sum, which can overflow otherwise.
+    is_wrong = (runs.numbers < 0) | (runs.numbers > np.repeat(pixels_M, runs.sizes))
+    is_damaged_M = (_Groups(is_wrong, runs.sizes).sums > 0) | (runs.sums != pixels_M)
+    if is_damaged_M.any():
+        height, width = sizes_HW[int(is_damaged_M.argmax())]
         raise _DamagedError(f"its runs do not add up to the pixels of a mask of {height} x {width}")
 
 
-def _to_text(counts: np.ndarray) -> str:
-    """Return run lengths as COCO's text, the lowest five bits of a number first."""
+def _shrunk_runs(
+    runs: _Groups, sizes_HW: Sequence[tuple[int, int]], sizes_hw: Sequence[tuple[int, int]]
+) -> _Groups:
+    """Return the run lengths of masks at sizes that are not larger; see `shrunk`."""
+    _check_sums(runs, sizes_HW)
+    of_masks = np.concatenate([sizes_HW, sizes_hw], axis=1).T
+    height, width, h, w = np.repeat(of_masks, runs.sizes, axis=1)
+    # Both sizes go column by column, so before the end of a run lie as many shown pixels as in the
+    # columns to its left, and above it in its own column if that is shown.
+    column, row = np.divmod(runs.running_sums, height)
+    shown_to_the_left = _shown_before(column, width, w)
+    is_shown = _shown_before(column + 1, width, w) > shown_to_the_left
+    shown_above = np.where(is_shown, _shown_before(row, height, h), 0)
+    ends = shown_to_the_left * h + shown_above
+    # A run of which no pixel is shown ends where it begins, and is left out: two ends at one place
+    # are none. So is what ends with the mask, for which there is one end below.
+    is_first = (np.diff(ends, prepend=-1) != 0) | (runs.places == 0)
+    firsts = np.flatnonzero(is_first)
+    times = np.diff(firsts, append=ends.size)
+    kept = firsts[(times % 2 == 1) & (ends[firsts] < (h * w)[firsts])]
+    masks = np.repeat(np.arange(runs.sizes.size), runs.sizes)
+    kept_M = np.bincount(masks[kept], minlength=runs.sizes.size)
+    ends_of_masks = of_masks[2] * of_masks[3]
+    shown = _Groups(np.insert(ends[kept], np.cumsum(kept_M), ends_of_masks), kept_M + 1)
+    lengths = np.diff(shown.numbers, prepend=0)
+    lengths[shown.starts] = shown.numbers[shown.starts]
+    return _Groups(lengths, shown.sizes)
+
+
+def _to_texts(runs: _Groups) -> list[str]:
+    """Return run lengths as COCO's text, one a mask, the lowest five bits of a number first."""
     # From the fourth count on, COCO writes the difference from the count two places before, which
     # is the last run of the same value and often about as long.
-    numbers = counts.astype(np.int64)
-    numbers[3:] -= counts[1:-2]
-    most_bits = int(np.abs(numbers).max()).bit_length() + 1
-    most_groups = -(-most_bits // BITS)  # rounded up
-    places = np.arange(most_groups)
-    bits_NG = numbers[:, None] >> (BITS * places)
-    # A number ends at the first group after which only its sign is left: -1 or 0 further up.
-    is_negative = bits_NG & SIGN_BIT != 0
-    ends_NG = bits_NG >> BITS == np.where(is_negative, -1, 0)
-    last_N = ends_NG.argmax(axis=1)
-    characters_NG = (bits_NG & 0x1F) + FIRST_CHARACTER
-    characters_NG += np.where(places < last_N[:, None], CONTINUES, 0)
-    written_NG = places <= last_N[:, None]
-    return characters_NG[written_NG].astype(np.uint8).tobytes().decode("ascii")
+    numbers = runs.numbers.astype(np.int64)
+    from_fourth = np.flatnonzero(runs.places >= 3)
+    numbers[from_fourth] -= runs.numbers[from_fourth - 2]
+    # The highest bit that is written is the sign: five bits hold the numbers from -16 to 15.
+    magnitudes = np.where(numbers < 0, ~numbers, numbers)
+    lengths = 1 + np.searchsorted(FIRST_OF_MORE_BITS, magnitudes, side="right")
+    written = _Groups(np.repeat(numbers, lengths), lengths)
+    bits = (written.numbers >> (BITS * written.places)) & 0x1F
+    is_last = written.places == np.repeat(lengths - 1, lengths)
+    characters = bits + FIRST_CHARACTER + np.where(is_last, 0, CONTINUES)
+    text = characters.astype(np.uint8).tobytes().decode("ascii")
+    ends = np.cumsum(_Groups(lengths, runs.sizes).sums).tolist()
+    return [text[start:end] for start, end in pairwise([0, *ends])]
 
 
-def _from_text(text: str) -> np.ndarray:
-    """Return the run lengths, int64, of COCO's text."""
-    characters = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8)
+def _from_texts(texts: Sequence[str]) -> _Groups:
+    """Return the run lengths, int64, of COCO's texts.
+
+    Raises:
+        _DamagedError: one of the texts is not COCO's.
+    """
+    characters = np.frombuffer("".join(texts).encode("utf-8", "replace"), dtype=np.uint8)
     are_coco = (characters >= FIRST_CHARACTER) & (characters <= LAST_CHARACTER)
     groups = characters.astype(np.int64) - FIRST_CHARACTER
     if not are_coco.all():
         raise _DamagedError("its counts hold a character that COCO does not use")
     is_last = groups & CONTINUES == 0
-    if not is_last.any() or not is_last[-1]:
+    # Now that it is known to be ASCII, each character is a byte.
+    ends_of_texts = np.cumsum([len(text) for text in texts])
+    if not all(texts) or not is_last[ends_of_texts - 1].all():
         raise _DamagedError("its counts end within a number")
     ends = np.flatnonzero(is_last)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = ends - starts + 1
+    lengths = np.diff(ends, prepend=-1)
     if lengths.max() > LONGEST_GROUP:
         raise _DamagedError(f"its counts hold a number of more than {LONGEST_GROUP} characters")
-    places = np.arange(groups.size) - np.repeat(starts, lengths)
-    numbers = np.add.reduceat((groups & 0x1F) << (BITS * places), starts)
+    starts = ends - lengths + 1
+    numbers = groups[starts] & 0x1F
+    for place in range(1, lengths.max()):
+        longer = np.flatnonzero(lengths > place)
+        numbers[longer] += (groups[starts[longer] + place] & 0x1F) << (BITS * place)
     # Two's complement: the highest bit of a number's last group is its sign.
     is_negative = groups[ends] & SIGN_BIT != 0
-    numbers = np.where(is_negative, numbers - (1 << (BITS * lengths)), numbers)
+    numbers -= np.where(is_negative, 1 << (BITS * lengths), 0)
+    runs = _Groups(numbers, np.diff(np.searchsorted(ends, ends_of_texts), prepend=0))
     # Undo the differences: odd places form one chain; so do even ones, except the very first.
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers
+    odd, even = runs.places % 2 == 1, (runs.places % 2 == 0) & (runs.places > 0)
+    numbers[odd] = _Groups(numbers[odd], runs.sizes // 2).running_sums
+    numbers[even] = _Groups(numbers[even], (runs.sizes - 1) // 2).running_sums
+    return runs
 
 
 def _from_list(counts: Any) -> np.ndarray:

@@ -16,7 +16,9 @@ from ...harness.records.query import QueryRecord
 from ...harness.records.run import Run
 from ...harness.text import one_line
 from ..run.schema import Case, Summary
-from .pictures import as_data_url, as_text, shown_size, small_mask
+from .pictures import as_data_url, as_text, shown_size, small_masks
+
+MASKS_AT_ONCE = 256  # so many are a megabyte or less in each step
 
 Json = dict[str, Any]
 
@@ -47,6 +49,7 @@ def explorer(run: Run, summary: Summary) -> Json:
         if picture is not None:
             query["image"] = numbers.setdefault(picture.image.webp, len(numbers))
         queries.append(query)
+    _add_masks(queries, answers)
     names = [case.name for case in summary.cases]
     cases = []
     for case in summary.cases:
@@ -92,7 +95,7 @@ def _query(record: QueryRecord, picture: KeptQuery | None, answers: list[Answers
         "tags": tags,
         "size": size_hw,
         "area": round(100 * record.counts.target_px / (record.height * record.width), 2),
-        "answers": [_answer(answer, record.sample_id, size_hw) for answer in answers],
+        "answers": [_answer(answer, record.sample_id) for answer in answers],
     }
     if picture is not None:
         query["target"] = as_text(picture.target_HW == 1, size_hw)
@@ -102,8 +105,8 @@ def _query(record: QueryRecord, picture: KeptQuery | None, answers: list[Answers
     return query
 
 
-def _answer(answers: Answers, sample_id: str, size_hw: tuple[int, int]) -> Json | None:
-    """Return what a case answered to a query; None if it did not evaluate it."""
+def _answer(answers: Answers, sample_id: str) -> Json | None:
+    """Return what a case answered to a query, without its mask; None if it did not evaluate it."""
     record = answers.scored.get(sample_id)
     if record is None:
         return None
@@ -118,7 +121,20 @@ def _answer(answers: Answers, sample_id: str, size_hw: tuple[int, int]) -> Json 
         answer["reason"] = one_line(record.reason, longest=300)
     if record.text:
         answer["text"] = one_line(record.text)
-    mask = small_mask(record.mask_rle, size_hw)
-    if mask is not None:
-        answer["mask"] = mask
     return answer
+
+
+def _add_masks(queries: list[Json], answers: list[Answers]) -> None:
+    """Add to the answers of all queries the masks that were kept and can be read."""
+    kept: list[tuple[Json, Any, tuple[int, int]]] = []
+    for query in queries:
+        for answer, of_case in zip(query["answers"], answers, strict=True):
+            if answer is not None:
+                mask_rle = of_case.scored[query["id"]].mask_rle
+                if mask_rle is not None:
+                    kept.append((answer, mask_rle, query["size"]))
+    for start in range(0, len(kept), MASKS_AT_ONCE):
+        shown, rles, sizes_hw = zip(*kept[start : start + MASKS_AT_ONCE], strict=True)
+        for answer, mask in zip(shown, small_masks(rles, sizes_hw), strict=True):
+            if mask is not None:
+                answer["mask"] = mask

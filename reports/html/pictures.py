@@ -4,6 +4,7 @@ Shape suffixes: HW is the size of the query's image, hw the size at which the pa
 """
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,18 +25,22 @@ def shown_size(height: int, width: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def small_mask(mask_rle: Any, size_hw: tuple[int, int]) -> str | None:
-    """Return the run lengths of a record's mask at the shown size, in COCO's text.
+def small_masks(rles: Sequence[Any], sizes_hw: Sequence[tuple[int, int]]) -> list[str | None]:
+    """Return the run lengths of records' masks at the shown sizes, in COCO's text.
 
     Returns:
-        None where the mask was not kept, or cannot be read.
+        None in place of a mask that cannot be read.
     """
-    if mask_rle is None:
-        return None
     try:
-        return shrunk(mask_rle, size_hw)["counts"]
+        return [mask["counts"] for mask in shrunk(rles, sizes_hw)]
     except DataError:
-        return None
+        if len(rles) == 1:
+            return [None]
+    # Which of them it was is not known.
+    texts = []
+    for rle, size_hw in zip(rles, sizes_hw, strict=True):
+        texts += small_masks([rle], [size_hw])
+    return texts
 
 
 def as_text(mask_HW: np.ndarray, size_hw: tuple[int, int]) -> str:

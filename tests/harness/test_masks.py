@@ -80,10 +80,14 @@ def test_any_small_mask_is_encoded_as_pycocotools_encodes_it_and_comes_back(mask
 SIZES = st.tuples(st.integers(1, 14), st.integers(1, 14))
 
 
-@given(MASKS, SIZES)
-def test_a_mask_is_shrunk_by_its_runs_as_by_its_pixels(mask_HW, size_hw):
-    assert shrunk(encode(mask_HW), size_hw) == encode(resized(mask_HW, size_hw))
-    assert shrunk(row_by_row(mask_HW), size_hw) == encode(resized(mask_HW, size_hw))
+@given(st.lists(st.tuples(MASKS, SIZES, st.booleans()), max_size=5))
+def test_masks_are_shrunk_by_their_runs_as_by_their_pixels(masks):
+    rles, sizes_hw, expected = [], [], []
+    for mask_HW, size_hw, is_older in masks:
+        rles.append(row_by_row(mask_HW) if is_older else encode(mask_HW))
+        sizes_hw.append(size_hw)
+        expected.append(encode(resized(mask_HW, size_hw)))
+    assert shrunk(rles, sizes_hw) == expected
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -95,12 +99,31 @@ def test_a_shrunk_mask_has_the_pixels_under_the_centres(name, size_hw):
         centre = (row + 0.5) * mask_HW.shape[0] / size_hw[0]
         middle = (column + 0.5) * mask_HW.shape[1] / size_hw[1]
         by_hand[row, column] = mask_HW[int(centre), int(middle)]
-    assert_same(coco.decode(shrunk(encode(mask_HW), size_hw)) > 0, by_hand)
+    (shown,) = shrunk([encode(mask_HW)], [size_hw])
+    assert_same(coco.decode(shown) > 0, by_hand)
 
 
 def test_runs_of_no_pixels_at_either_end_are_not_shown():
     rle = {"size": [2, 2], "counts": "040"}  # no 0, four 1, no 0
-    assert shrunk(rle, (2, 2)) == encode(decode(rle))
+    assert shrunk([rle], [(2, 2)]) == [encode(decode(rle))]
+
+
+@given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=12))
+def test_among_other_masks_a_text_is_damaged_where_it_is_alone(text):
+    rle, sound = {"size": [3, 4], "counts": text}, encode(np.ones((3, 4), dtype=bool))
+    try:
+        expected = encode(decode(rle))
+    except DataError:
+        with pytest.raises(DataError, match=r"^mask_rle: [^\n]+; the record is damaged$"):
+            shrunk([sound, rle, sound], [(3, 4)] * 3)
+    else:
+        assert shrunk([sound, rle, sound], [(3, 4)] * 3) == [sound, expected, sound]
+
+
+@pytest.mark.parametrize("size", [[2**70, 2**70], [2**40, 2**40], [0, 2**70], [5, 2]])
+def test_runs_that_do_not_fill_a_mask_of_any_size_are_damaged(size):
+    with pytest.raises(DataError, match=f"a mask of {size[0]} x {size[1]}; the record"):
+        shrunk([{"size": size, "counts": "4"}], [(2, 2)])
 
 
 def test_slices_and_transposed_masks_are_encoded_by_their_own_columns():
