@@ -6,6 +6,7 @@ records or their evaluation do.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,7 @@ from published import (
     claimed,
     driver_gib,
     energy_of,
+    gate,
     gate_noise,
     memory_share,
     peak_gib,
@@ -91,6 +93,45 @@ def busy_range() -> list[str]:
     return [f"{min(shares):.0f}", f"{max(shares):.0f}"]
 
 
+def clocks_mhz(run: str) -> list[str]:
+    """Return the lowest and the highest clock of the GPU in the timed rounds of a run."""
+    clocks = [line["sm_clock_mhz"] for line in published.raw_records(run).samples]
+    return [str(min(clocks)), str(max(clocks))]
+
+
+def context_gib(run: str) -> str:
+    """``0.67``: what the driver counts in each process beyond what the allocator reserved."""
+    outside = set()
+    for line in published.raw_records(run).memory:
+        if line["stage"] != "build":
+            outside_bytes = line["device_process_bytes"] - line["peak_reserved_bytes"]
+            outside.add(f"{outside_bytes / 2**30:.2f}")
+    (size,) = outside
+    return size
+
+
+def memory_saved(candidate: str) -> str:
+    """``74 %``: the share of the reference's memory of a query that is saved."""
+    parts = published.attribution(NEW, candidate).memory
+    assert parts.whole.bytes is not None and parts.reference_bytes
+    return f"{-100 * parts.whole.bytes / parts.reference_bytes:.0f} %"
+
+
+def idle_gaps() -> list[str]:
+    """Return the kernels and copies of a query of `clip`, and the gaps between them in ms."""
+    trials = (published.PUBLISHED / GRAPHS / "trials.txt").read_text(encoding="utf-8")
+    (kernels,) = re.findall(r"gpu events (\d+)$", trials, re.MULTILINE)
+    (gaps_us,) = re.findall(r"small gaps sum (\d+) us$", trials, re.MULTILINE)
+    return [kernels, f"{int(gaps_us) / 1000:.2f}"]
+
+
+def first_gate_ms() -> str:
+    """``134``: the median time of a query in the first gate."""
+    head = published.raw_run(published.GATES / "one-core" / "unchanged" / "head")
+    times_ms = [line["latency_ns"] / 1e6 for line in head.samples if line["latency_ns"]]
+    return f"{np.median(times_ms):.0f}"
+
+
 def further_token_ms(name: str) -> str:
     """``4.91``: the milliseconds of a further token."""
     return formatting.milliseconds(case(ANSWERS, name).time.further_token_ms)
@@ -111,6 +152,19 @@ class Sentence:
 
 
 SENTENCES = [
+    Sentence(RESULTS, "its clock was between {} and {} MHz", lambda: clocks_mhz(GRAPHS)),
+    Sentence(RESULTS, "The CUDA context takes {} GiB more.", lambda: [context_gib(NEW)]),
+    Sentence(
+        RESULTS,
+        "between the {} kernels and copies of a query there is just under a microsecond each, also "
+        "within a graph, {} ms in all",
+        idle_gaps,
+    ),
+    Sentence(
+        RESULTS,
+        "![clip-nf4 takes {} less memory than dual and {} its time",
+        lambda: [memory_saved("clip-nf4"), time_of(NEW, "clip-nf4").split()[0]],
+    ),
     Sentence(
         RESULTS,
         "`dual` takes {}, `clip` {} and `sam` {} of that, `dual-nf4` {}, `clip-nf4` {} and "
@@ -218,10 +272,10 @@ SENTENCES = [
     ),
     Sentence(
         RESULTS,
-        "Without preprocessing it takes {} and `sam-nf4` {}, which alone would be {} and {}.",
+        "Without preprocessing it takes {} and `sam-nf4` {}, both of which alone would be {}.",
         lambda: [
             *(time_of(NEW, name, "time.without_preprocess") for name in ("clip-nf4", "sam-nf4")),
-            *(against_bound(name) for name in ("clip-nf4", "sam-nf4")),
+            *{against_bound(name) for name in ("clip-nf4", "sam-nf4")},
         ],
     ),
     Sentence(
@@ -247,6 +301,12 @@ SENTENCES = [
     # the gate on a GPU
     Sentence(GATE, "had a standard deviation of {} %", lambda: [f"{100 * gate_noise():.2f}"]),
     Sentence(GATE, "The {} % are of ten pairs", lambda: [f"{100 * gate_noise():.2f}"]),
+    Sentence(
+        GATE,
+        "Without CPU pinning, an unchanged tree had {}",
+        lambda: [gate("unchanged", "any-core", decimals=2)],
+    ),
+    Sentence(GATE, "The sleep is 10 % of the {} ms", lambda: [first_gate_ms()]),
     # LOG, the claims of the document's model
     Sentence(
         LOG,

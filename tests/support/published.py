@@ -120,22 +120,23 @@ def memory_share(run: str, candidate: str, part: str) -> str:
     return f"{abs(100 * share):.0f} %"
 
 
-def gate(look: str) -> str:
-    """``0.998x [0.986, 1.011]``: the end-to-end ratio of a look at one core of the host."""
-    logs = gate_pairs(look)
+def gate(look: str, launched: str = "one-core", decimals: int = 3) -> str:
+    """``0.998x [0.986, 1.011]``: the end-to-end ratio of a look, with CPU pinning or without."""
+    logs = gate_pairs(look, launched)
     mean = np.mean(logs)
     half = (
         2.7764451 * np.std(logs, ddof=1) / np.sqrt(len(logs))
     )  # Student's t, 4 degrees of freedom
     low, middle, high = np.exp([mean - half, mean, mean + half])
     assert len(logs) == 5
-    return f"{middle:.3f}x [{low:.3f}, {high:.3f}]"
+    low, middle, high = (f"{end:.{decimals}f}" for end in (low, middle, high))
+    return f"{middle}x [{low}, {high}]"
 
 
 @cache
-def gate_pairs(look: str) -> tuple[float, ...]:
+def gate_pairs(look: str, launched: str = "one-core") -> tuple[float, ...]:
     """The log ratios of the pairs of processes of a look, end to end."""
-    base, head = (read_run(GATES / "one-core" / look / side) for side in ("base", "head"))
+    base, head = (read_run(GATES / launched / look / side) for side in ("base", "head"))
     return tuple(time_pairs(base, head)["dual", "time.end_to_end"])
 
 
