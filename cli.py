@@ -355,7 +355,13 @@ def report(
             help="The table: cases, stages, queries, claims or protocol.", show_default="cases"
         ),
     ] = None,
-    out: TableFile = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file of the table, or of the picture of --quality.",
+            show_default="standard output, or RUN/figures",
+        ),
+    ] = None,
     figures: Annotated[
         str | None,
         typer.Option(metavar="FORM", help="Write figures instead: png, pdf or svg."),
@@ -367,13 +373,35 @@ def report(
             help="Width of these figures, such as 3.5 for a paper's column: 7 pt, no titles.",
         ),
     ] = None,
+    quality: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the picture of this run's costs against the quality of a study or run.",
+        ),
+    ] = None,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(help="With --quality: draw only this case. Can be repeated."),
+    ] = None,
 ) -> None:
     """Write summary, figures and report of a run, training or study again from its records.
 
     With --format, write one table of a run for other programs or for a paper, and nothing else;
     with --format coco its masks, into the folder that --out names.
     With --figures or --width, write the figures for a paper or a talk, and nothing else.
+    With --quality, write one picture: costs of RUN against quality that was measured elsewhere.
     """
+    if quality is not None:
+        if format_ is not None or table is not None:
+            raise UsageError("--quality writes a picture: leave out --format and --table")
+        from .benchmarks.paper_figures import FrontierRequest, write_frontier
+
+        request = FrontierRequest(folder, quality, case or (), figures, width, out)
+        terminal.say(write_frontier(request))
+        return
+    if case:
+        raise UsageError("--case needs --quality, the folder of a study or run")
     if format_ == "coco" and table is None:
         from .reports.export.coco import export_masks
 
@@ -386,7 +414,9 @@ def report(
         export_run(folder, Export(format_, table or "cases", out))
         return
     if table is not None or out is not None:
-        raise UsageError("--table and --out need --format, such as --format csv")
+        raise UsageError(
+            "--table and --out need --format, such as --format csv; --out may have --quality, too"
+        )
     if figures is not None or width is not None:
         from .benchmarks.paper_figures import write_figures
 

@@ -230,12 +230,20 @@ def canvas(sheet: Sheet, height_in: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path, form: Form = "png") -> Path:
+def save(figure: Figure, path: Path, form: Form = "png", description: str | None = None) -> Path:
     """Write a figure, whole or not at all, and return its path.
 
     The same figure is the same file each time: without a date in it.
+
+    Args:
+        figure: what is written.
+        path: of the file.
+        form: of the file.
+        description: a text that is kept in the file beside the picture, such as its numbers.
     """
     metadata: dict[str, Any] = {}
+    if description is not None:
+        metadata["Subject" if form == "pdf" else "Description"] = description
     if form == "pdf":
         metadata["CreationDate"] = None
     if form == "svg":

@@ -15,8 +15,9 @@ from .plotting import Annotation, Axes, Bbox, Figure
 FILE = "tradeoff.png"
 ABOVE_IN, HEIGHT_IN, LEFT_IN, BELOW_IN, RIGHT_IN = 0.15, 4.6, 0.95, 0.75, 0.3
 BEYOND = 0.08  # how much longer than what is drawn an axis is, at either end
-CUT_AT = 2  # an interval of time is shown up to so many times the largest ratio
+CUT_AT = 2  # an interval of a cost is shown up to so many times the largest ratio
 ZONE = f"cheaper, within {QUALITY_THRESHOLD:g} points"
+SMALLEST_WORDS = 0.8  # of the zone, as a share of the usual size
 # Where a name may stand: horizontal and vertical alignment, and points from the mark.
 PLACES = (
     ("left", "bottom", 7, 5),
@@ -39,13 +40,13 @@ class Variant:
     Attributes:
         name: of the case or recipe.
         look: how it is drawn.
-        time: ratio of its time to the reference's, with an interval where it has one.
+        cost: ratio of its time or memory to the reference's, with an interval where it has one.
         points: difference of its score to the reference's, in points, likewise.
     """
 
     name: str
     look: Look
-    time: Estimate
+    cost: Estimate
     points: Estimate
 
 
@@ -77,66 +78,103 @@ def tradeoff_figure(
     left_in, below_in = sheet.scaled(LEFT_IN), sheet.scaled(BELOW_IN)
     width_in = sheet.width_in - left_in - sheet.scaled(RIGHT_IN)
     axes = add_axes(figure, left_in, below_in, width_in, sheet.scaled(HEIGHT_IN))
-    everything = [reference, *variants]
-    _fit(axes, everything)
-    _draw_zone(sheet, axes)
-    for variant in everything:
-        _draw_variant(sheet, axes, variant)
-    axes.grid()
-    axes.xaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}x")
-    axes.yaxis.set_major_formatter(_signed)
+    draw_points(sheet, axes, [reference, *variants])
     axes.set_xlabel(f"time of a query, relative to {reference.name}")
     axes.set_ylabel(f"{score}, points to {reference.name}")
     heading(sheet, figure, tradeoff_message(variants), drawn)
-    _write_names(sheet, figure, axes, everything)
     return figure
 
 
-def tradeoff_message(variants: Sequence[Variant]) -> str:
-    """Return the title: which variants are in the zone with both of their intervals."""
-    inside, outside = [], []
+def draw_points(
+    sheet: Sheet,
+    axes: Axes,
+    variants: Sequence[Variant],
+    costs: Sequence[Estimate] = (),
+    mark_pt: float = 9,
+) -> None:
+    """Draw variants with their intervals and names, and the zone, into axes that are made to fit.
+
+    Args:
+        sheet: size of the figure.
+        axes: their place on the figure does not change any more.
+        variants: all points, the reference among them.
+        costs: further costs that the horizontal axis has room for.
+        mark_pt: size of the marks, in points of a report's figure.
+    """
+    _fit(axes, variants, costs)
+    taken = _draw_zone(sheet, axes)
     for variant in variants:
-        time, points = variant.time, variant.points
-        if time.low is None or time.high is None or points.low is None or points.high is None:
+        _draw_variant(sheet, axes, variant, mark_pt)
+    axes.grid()
+    axes.xaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}x")
+    axes.yaxis.set_major_formatter(_signed)
+    _write_names(sheet, axes, variants, taken)
+
+
+def tradeoff_message(variants: Sequence[Variant], kind: str = "variant") -> str:
+    """Return the title: which variants are in the zone with both of their intervals.
+
+    Args:
+        variants: those that are drawn, without the reference.
+        kind: which variants they are all of.
+    """
+    # As an ordered set: a variant may have several costs, and a point for each.
+    inside: dict[str, None] = {}
+    outside = 0
+    for variant in variants:
+        cost, points = variant.cost, variant.points
+        if cost.low is None or cost.high is None or points.low is None or points.high is None:
             continue
-        if time.high < 1 and points.low >= -QUALITY_THRESHOLD:
-            inside.append(variant.name)
-        if time.low > 1 or points.high < -QUALITY_THRESHOLD:
-            outside.append(variant.name)
+        if cost.high < 1 and points.low >= -QUALITY_THRESHOLD:
+            inside[variant.name] = None
+        if cost.low > 1 or points.high < -QUALITY_THRESHOLD:
+            outside += 1
     within = f"within {QUALITY_THRESHOLD:g} points"
     if inside:
         verb = "is" if len(inside) == 1 else "are"
-        return f"{formatting.listed(inside)} {verb} cheaper and {within}"
-    if len(outside) == len(variants):
-        return f"No variant is cheaper and {within}"
-    return f"No variant is shown to be cheaper and {within}"
+        return f"{formatting.listed(list(inside))} {verb} cheaper and {within}"
+    if outside == len(variants):
+        return f"No {kind} is cheaper and {within}"
+    return f"No {kind} is shown to be cheaper and {within}"
 
 
 def _signed(points: float, _: object) -> str:
     return f"{points:+.0f}" if points else "0"
 
 
-def _fit(axes: Axes, variants: Sequence[Variant]) -> None:
+def _fit(axes: Axes, variants: Sequence[Variant], further_costs: Sequence[Estimate]) -> None:
     """Let both axes reach as far as the intervals, and the zone be seen."""
-    times, points = [1.0], [-1.5 * QUALITY_THRESHOLD, 1.5 * QUALITY_THRESHOLD]
-    for variant in variants:
-        for estimate, values in ((variant.time, times), (variant.points, points)):
-            values.append(estimate.value)
-            if estimate.low is not None and estimate.high is not None:
-                values += [estimate.low, estimate.high]
-    # Of times that hardly differ, the axis is not stretched until noise fills it.
-    times += [0.9, 1.05]
+    drawn_costs = [*(variant.cost for variant in variants), *further_costs]
+    costs = [1.0, *_ends(drawn_costs)]
+    points = [-1.5 * QUALITY_THRESHOLD, 1.5 * QUALITY_THRESHOLD]
+    points += _ends([variant.points for variant in variants])
+    # Of costs that hardly differ, the axis is not stretched until noise fills it.
+    costs += [0.9, 1.05]
     # An interval of two processes that differ would press all marks to the left.
-    farthest = CUT_AT * max(1, *(variant.time.value for variant in variants))
-    times = [min(time, farthest) for time in times]
-    for values, set_limits in ((times, axes.set_xlim), (points, axes.set_ylim)):
+    farthest = CUT_AT * max(1, *(cost.value for cost in drawn_costs))
+    costs = [min(cost, farthest) for cost in costs]
+    for values, set_limits in ((costs, axes.set_xlim), (points, axes.set_ylim)):
         low, high = min(values), max(values)
         room = BEYOND * (high - low)
         set_limits(low - room, high + room)
 
 
-def _draw_zone(sheet: Sheet, axes: Axes) -> None:
-    """Shade where a variant is cheaper than the reference and at most 2 points worse."""
+def _ends(estimates: Sequence[Estimate]) -> list[float]:
+    """Return all numbers, and the ends of the intervals of those that have one."""
+    ends = []
+    for estimate in estimates:
+        ends.append(estimate.value)
+        if estimate.low is not None and estimate.high is not None:
+            ends += [estimate.low, estimate.high]
+    return ends
+
+
+def _draw_zone(sheet: Sheet, axes: Axes) -> list[Bbox]:
+    """Shade where a variant is cheaper than the reference and at most 2 points worse.
+
+    Returns:
+        Where on the figure the zone's name and the lines of the reference are, in pixels.
+    """
     low, high = axes.get_xlim()[0], axes.get_ylim()[1]
     axes.fill_between([low, 1], -QUALITY_THRESHOLD, high, color=GOOD_ZONE, alpha=0.16, linewidth=0)
     label = axes.annotate(
@@ -148,33 +186,48 @@ def _draw_zone(sheet: Sheet, axes: Axes) -> None:
         va="top",
     )
     zone_px = np.ptp(axes.transData.transform([(low, 0), (1, 0)])[:, 0])
-    if label.get_window_extent().width > 0.95 * zone_px:
+    room_px = 0.88 * zone_px
+    if label.get_window_extent().width > room_px:
         label.set_text(ZONE.replace(", ", ",\n"))
+    # In a zone that is narrower still, the words are smaller.
+    fitting = room_px / label.get_window_extent().width
+    label.set_fontsize(sheet.text_pt * min(1, max(SMALLEST_WORDS, fitting)))
+    boxes = [label.get_window_extent()]
     for line in (axes.axvline(1, zorder=1), axes.axhline(0, zorder=1)):
         line.set(color=PALE, linewidth=sheet.scaled(1))
+        boxes.append(line.get_window_extent().padded(1))
+    return boxes
 
 
-def _draw_variant(sheet: Sheet, axes: Axes, variant: Variant) -> None:
+def _draw_variant(sheet: Sheet, axes: Axes, variant: Variant, mark_pt: float) -> None:
     """Draw a variant's mark and both of its intervals."""
-    time, points = variant.time, variant.points
+    cost, points = variant.cost, variant.points
     line = mark_line(sheet, variant.look)
-    if time.low is not None and time.high is not None:
-        axes.plot([time.low, time.high], [points.value, points.value], **line)
+    if cost.low is not None and cost.high is not None:
+        axes.plot([cost.low, cost.high], [points.value, points.value], **line)
         farthest = axes.get_xlim()[1]
-        if time.high > farthest:
+        if cost.high > farthest:
             (arrow,) = axes.plot(farthest, points.value, **mark(sheet, variant.look, size=6))
             arrow.set(marker=">", clip_on=False)
     if points.low is not None and points.high is not None:
-        axes.plot([time.value, time.value], [points.low, points.high], **line)
-    axes.plot(time.value, points.value, zorder=4, **mark(sheet, variant.look, size=9))
+        axes.plot([cost.value, cost.value], [points.low, points.high], **line)
+    axes.plot(cost.value, points.value, zorder=4, **mark(sheet, variant.look, size=mark_pt))
 
 
-def _write_names(sheet: Sheet, figure: Figure, axes: Axes, variants: Sequence[Variant]) -> None:
-    """Write each name beside its mark, where it covers no mark and no other name, if it can."""
-    taken = []
+def _write_names(sheet: Sheet, axes: Axes, variants: Sequence[Variant], taken: list[Bbox]) -> None:
+    """Write each name beside its mark, where it covers no mark and no other name, if it can.
+
+    Args:
+        sheet: size of the figure.
+        axes: of the marks.
+        variants: whose names are written.
+        taken: what else names should not cover, in pixels; the names are added.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # axes that are drawn on have one
     half_px = sheet.scaled(5) * figure.dpi / 72
     for variant in variants:
-        x, y = axes.transData.transform((variant.time.value, variant.points.value))
+        x, y = axes.transData.transform((variant.cost.value, variant.points.value))
         taken.append(Bbox.from_extents(x - half_px, y - half_px, x + half_px, y + half_px))
         taken += _interval_boxes(axes, variant)
     inside = axes.get_window_extent()
@@ -199,12 +252,12 @@ def _write_names(sheet: Sheet, figure: Figure, axes: Axes, variants: Sequence[Va
 
 def _interval_boxes(axes: Axes, variant: Variant) -> list[Bbox]:
     """Return where on the figure both intervals of a variant are, in pixels."""
-    time, points = variant.time, variant.points
+    cost, points = variant.cost, variant.points
     ends = []
-    if time.low is not None and time.high is not None:
-        ends.append(((time.low, points.value), (time.high, points.value)))
+    if cost.low is not None and cost.high is not None:
+        ends.append(((cost.low, points.value), (cost.high, points.value)))
     if points.low is not None and points.high is not None:
-        ends.append(((time.value, points.low), (time.value, points.high)))
+        ends.append(((cost.value, points.low), (cost.value, points.high)))
     boxes = []
     for first, last in ends:
         box = Bbox([axes.transData.transform(first), axes.transData.transform(last)])
@@ -218,7 +271,7 @@ def _name_at(
     horizontal, vertical, right_pt, up_pt = place
     return axes.annotate(
         variant.name,
-        (variant.time.value, variant.points.value),
+        (variant.cost.value, variant.points.value),
         (sheet.scaled(right_pt), sheet.scaled(up_pt)),
         textcoords="offset points",
         ha=horizontal,

@@ -59,7 +59,7 @@ def confounds(
 
     groups: dict[tuple[str, ...], list[tuple[Comparison, Causes]]] = defaultdict(list)
     for comparison in comparisons:
-        causes = _causes(
+        causes = causes_of(
             comparison, given.get(comparison.reference, {}), given.get(comparison.candidate, {})
         )
         explained = causes.keys() <= factors.get(comparison.candidate, set())
@@ -80,7 +80,9 @@ def _taken_apart(attribution: Attribution) -> bool:
     return whole_time.ratio is not None and whole_memory.bytes is not None
 
 
-def _causes(comparison: Comparison, before: Mapping[str, Any], after: Mapping[str, Any]) -> Causes:
+def causes_of(
+    comparison: Comparison, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Causes:
     """Return the settings that differ of themselves, each with those that follow from it.
 
     A setting that one side does not have at all follows from another one, too, and is not named.

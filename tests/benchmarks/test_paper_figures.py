@@ -4,12 +4,14 @@ import re
 
 import numpy as np
 import pytest
+from command import lisabench
 from matplotlib.image import imread
 from matplotlib.text import Text
 from run_factory import write_run
+from study_factory import write_study
 from training_factory import falling, write_training
 
-from lisabench.benchmarks.paper_figures import write_figures
+from lisabench.benchmarks.paper_figures import FrontierRequest, write_figures, write_frontier
 from lisabench.harness.errors import LisabenchError, RunFailed, UsageError
 from lisabench.harness.records.run import read_run
 from lisabench.reports.drawing import column, style
@@ -108,3 +110,49 @@ def test_a_run_with_nothing_to_compare_says_so(tmp_path):
 def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(LisabenchError, match=r"run\.json"):
         write_figures(tmp_path, "pdf")
+
+
+# The frontier picture
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("study") / "s", images=10)
+
+
+@pytest.mark.parametrize("options", [("--figures", "svg"), ("--width", "3.5"), ()])
+def test_costs_against_a_studys_quality_are_one_picture_beside_the_costs(folder, study, options):
+    done = lisabench("report", folder, "--quality", study, *options)
+    form = {"--figures": "svg", "--width": "pdf"}[options[0]] if options else "png"
+    path = folder / "figures" / f"frontier.{form}"
+    assert (done.returncode, done.stdout) == (0, f"{path}\n")
+    assert path.stat().st_size > 1000
+    assert "warning: Costs and mIoU were measured at different sizes" in done.stderr
+    assert "not drawn, since the costs have no such case: dual-small" in done.stderr
+
+
+def test_the_picture_has_the_name_that_out_gives_and_keeps_its_numbers(folder, study, tmp_path):
+    path = tmp_path / "picture.svg"
+    request = FrontierRequest(folder, study, cases=("clip",), out=path)
+    assert write_frontier(request) == path
+    assert '"clip": {"time": [' in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "code"),
+    [
+        (("--quality", "{study}", "--out", "{here}/a.jpg"), "unknown figures 'jpg'", 2),
+        (("--quality", "{study}", "--out", "{here}/a.svg", "--figures", "png"), "ends in .png", 2),
+        (("--quality", "{study}", "--out", "{here}/no/a.svg"), "name another file with --out", 2),
+        (("--quality", "{study}", "--format", "csv"), "leave out --format", 2),
+        (("--quality", "{study}", "--case", "clib"), "did you mean 'clip'?", 2),
+        (("--quality", "{study}", "--width", "1"), "expected inches from 2.5 to 20", 2),
+        (("--quality", "{here}"), "run.json", 2),
+        (("--case", "clip"), "--case needs --quality", 2),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line_and_a_code(folder, study, tmp_path, options, said, code):
+    given = [option.format(study=study, here=tmp_path) for option in options]
+    done = lisabench("report", folder, *given)
+    assert done.returncode == code
+    assert said in done.stderr.splitlines()[-1]

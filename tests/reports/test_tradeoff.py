@@ -18,9 +18,9 @@ pytestmark = pytest.mark.no_clock
 SMALL = {"queries": 8, "size": (24, 32), "gallery": 0}
 
 
-def variant(name="clip", time=(0.5, 0.4, 0.6), points=(0.0, -1.0, 1.0)) -> Variant:
+def variant(name="clip", cost=(0.5, 0.4, 0.6), points=(0.0, -1.0, 1.0)) -> Variant:
     look = Look(ENCODERS.get(name, palette.OTHERS[0]))
-    return Variant(name, look, Estimate(*time, n=3), Estimate(*points, n=16))
+    return Variant(name, look, Estimate(*cost, n=3), Estimate(*points, n=16))
 
 
 def drawn(variants, sheet=REPORT_SHEET):
@@ -53,7 +53,7 @@ def test_the_zone_is_where_a_variant_is_cheaper_and_within_2_points():
 
 
 @pytest.mark.parametrize(
-    ("time", "points", "title"),
+    ("cost", "points", "title"),
     [
         ((0.5, 0.4, 0.6), (0, -1.9, 2), "clip is cheaper and within 2 points"),
         ((0.5, 0.4, 0.6), (0, -2.1, 2), "No variant is shown to be cheaper and within 2 points"),
@@ -63,12 +63,12 @@ def test_the_zone_is_where_a_variant_is_cheaper_and_within_2_points():
         ((0.5, 0.4, 0.6), (-9, -11, -7), "No variant is cheaper and within 2 points"),
     ],
 )
-def test_the_title_claims_what_both_intervals_carry(time, points, title):
-    assert tradeoff_message([variant(time=time, points=points)]) == title
+def test_the_title_claims_what_both_intervals_carry(cost, points, title):
+    assert tradeoff_message([variant(cost=cost, points=points)]) == title
 
 
 def test_an_interval_of_time_that_is_very_wide_does_not_press_the_marks_together():
-    (axes,) = drawn([variant(time=(1.4, 0.18, 10.9))]).axes
+    (axes,) = drawn([variant(cost=(1.4, 0.18, 10.9))]).axes
     assert axes.get_xlim()[1] < 3.1
 
 
@@ -103,7 +103,7 @@ def test_a_run_is_drawn_from_its_summary_and_one_without_quality_is_not(tmp_path
 
 @pytest.mark.parametrize(("farthest", "label"), [(1.05, ZONE), (6.0, ZONE.replace(", ", ",\n"))])
 def test_the_name_of_the_zone_stays_in_it(farthest, label):
-    figure = drawn([variant(time=(0.9, 0.4, farthest))], column(3.5))
+    figure = drawn([variant(cost=(0.9, 0.4, farthest))], column(3.5))
     (name,) = (text for text in figure.findobj(Text) if text.get_text().startswith("cheaper"))
     assert name.get_text() == label
     (axes,) = figure.axes
@@ -115,7 +115,7 @@ def test_an_interval_that_is_cut_ends_in_an_arrow():
         (axes,) = drawn(variants).axes
         return [line for line in axes.lines if line.get_marker() == ">"]
 
-    assert not arrows([variant(time=(0.9, 0.4, 1.5))])
-    (arrow,) = arrows([variant(time=(0.9, 0.4, 30.0))])
+    assert not arrows([variant(cost=(0.9, 0.4, 1.5))])
+    (arrow,) = arrows([variant(cost=(0.9, 0.4, 30.0))])
     assert arrow.get_color() == ENCODERS["clip"]
     assert arrow.get_xdata()[0] == arrow.axes.get_xlim()[1]
