@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 
 from ..contract import FURTHER_TOKEN, STAGES
 from ..errors import DataError
+from ..metrics import CountColumns, columns
 from ..passes import PROFILED, SYNCHRONISED
 from .costs import (
     MeansOf,
@@ -270,6 +271,11 @@ class CaseRecords:
     def timed(self) -> tuple[QueryRecord, ...]:
         """The records of the timed rounds that have a time."""
         return tuple(query for query in self.queries if query.is_timed)
+
+    @cached_property
+    def counts(self) -> CountColumns:
+        """The pixel counts of the records that its quality is computed from, in their order."""
+        return columns(query.counts for query in self.scored)
 
     @cached_property
     def batch(self) -> int:
