@@ -91,6 +91,18 @@ def mean_over(values_by_query: Mapping[str, float], names: Iterable[str]) -> flo
     return sum(values) / len(values) if values else 0.0
 
 
+def mean_over_processes(values: MeansOf) -> OverProcesses | None:
+    """Return the mean over the queries of each process, over processes; None without any.
+
+    0 has no logarithm, such as the energy of a counter that stood still: then it is None, too.
+    """
+    means = [mean_over(of_process, of_process) for of_process in values.values()]
+    if not means or min(means) <= 0:
+        return None
+    logs = [math.log(mean) for mean in means]
+    return OverProcesses.from_estimate(mean_of(logs).mapped(math.exp))
+
+
 # Times
 
 

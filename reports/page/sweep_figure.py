@@ -137,12 +137,9 @@ def _small_panels(summary: Summary) -> list[Panel]:
     def peak(case: Case) -> Estimate | None:
         return _exactly(case.memory.peak_bytes, 1 / unit.size_bytes)
 
-    def energy(case: Case) -> Estimate | None:
-        return _exactly(case.energy_mj, 1e-3)
-
     return [
         Panel(f"peak memory ({unit.name})", peak),
-        Panel("energy per query (joules)", energy),
+        Panel("energy per query (joules)", _energy),
     ]
 
 
@@ -169,6 +166,13 @@ def batch_latency(case: Case) -> Estimate | None:
     """
     share = _latency(case)
     return share.mapped(lambda share_ms: case.time.batch * share_ms) if share else None
+
+
+def _energy(case: Case) -> Estimate | None:
+    over_processes = case.energy_over_processes
+    if over_processes is None:
+        return None
+    return over_processes.estimate.mapped(lambda millijoules: millijoules / 1e3)
 
 
 def _throughput(case: Case) -> Estimate | None:

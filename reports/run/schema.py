@@ -29,6 +29,7 @@ from ..schema_base import (
     Memory,
     Milliseconds,
     NotNegative,
+    OverProcesses,
     Points,
     Positive,
     Quality,
@@ -78,6 +79,11 @@ class Case(Strict):
     quality: Quality = Field(description="Scores, and how the queries ended.")
     time: Time = Field(description="Warm queries: medians, stages, regions.")
     memory: Memory = Field(description="Peaks.")
+    energy_over_processes: OverProcesses | None = Field(
+        default=None,
+        description="Energy of a query in millijoules with an interval: the geometric mean over "
+        "the processes of each one's mean; null without a counter.",
+    )
     energy_mj: NotNegative | None = Field(
         default=None,
         description="Mean energy of a query by the GPU's counter, in millijoules; null without "

@@ -24,7 +24,7 @@ from ..energy import mean_energy_mj
 from ..formatting import machine
 from ..peaks import by_resident_set, memory_by_process, of_queries
 from ..quality import BOOTSTRAP, intervals
-from ..ratios import time_over_processes
+from ..ratios import mean_over_processes, time_over_processes
 from ..schema_base import (
     Cold,
     Memory,
@@ -168,6 +168,7 @@ def summarise_case(records: CaseRecords, roofline: Mapping[str, Any]) -> Case:
         answer_spread=answer_spread(records.queries, has_quality),
         batch_trials=[BatchTrial(**asdict(trial)) for trial in entry.batch_trials],
         cold=_cold(entry),
+        energy_over_processes=mean_over_processes(records.energy_mj),
     )
 
 

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 from matplotlib.image import imread
 from matplotlib.text import Text
 from run_factory import edit_lines, edit_run, write_run
+from scipy import stats
 
 from lisabench.harness.records.run import read_run
 from lisabench.reports.drawing import REPORT_SHEET, column, style
@@ -103,7 +105,7 @@ def test_the_figure_has_queries_per_second_memory_and_energy_of_every_case(throu
     assert rates["clip"] == pytest.approx({1: 4 * second, 8: 16 * second}, rel=1e-6)
     assert rates["upstream"] == pytest.approx({1: second / 2}, rel=1e-6)
     assert [*memory["dual"]] == [1, 4, 8]
-    assert energy["clip"] == {1: 20.0, 8: 20.0}
+    assert energy["clip"] == pytest.approx({1: 20.0, 8: 20.0})
 
 
 def test_the_latency_of_a_batch_is_the_time_of_all_its_queries_with_its_interval(throughput):
@@ -131,6 +133,26 @@ def test_the_intervals_are_those_of_the_summary(throughput):
     assert (low, high) == pytest.approx((1000 / time.high, 1000 / time.low))
     assert low < 1000 / time.value < high
     assert "bars: 95 % intervals over 3 processes" in texts(figure)
+
+
+def test_the_energy_has_an_interval_over_the_means_of_the_processes(tmp_path):
+    folder = swept_run(tmp_path, energy_mj=2e4)
+
+    def more_in_each_process(line):
+        if "energy_mj" in line:
+            line["energy_mj"] = 2e4 * (1 + 0.1 * line["process"])
+        return line
+
+    edit_lines(folder / "samples.jsonl", more_in_each_process)
+    summary = summary_of(folder)
+    axes = sweep_figure(summary, sweep_of(summary)).axes[-1]
+    logs = np.log([20.0, 22.0, 24.0])
+    arm = stats.t.ppf(0.975, 2) * np.std(logs, ddof=1) / np.sqrt(3)
+    dual = next(c for c in axes.containers if c.get_label() == "dual")
+    (bars,) = dual.lines[2]
+    (_, low), (_, high) = bars.get_segments()[0]
+    assert dual.lines[0].get_ydata()[0] == pytest.approx(np.exp(np.mean(logs)))
+    assert (low, high) == pytest.approx((np.exp(np.mean(logs) - arm), np.exp(np.mean(logs) + arm)))
 
 
 def texts(figure):
