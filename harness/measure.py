@@ -10,7 +10,7 @@ Each stage is a region of a probe, and the probe decides what is measured:
     memory      `measure_memory`    `MemoryProbe`   the peak memory of each stage
 
 The passes are separate, because the quality pass may share work between queries, and because
-reading memory takes time itself. Two more passes, for GPUs only, are in `passes.py`.
+reading memory takes time itself. Three more passes, for GPUs only, are in `passes.py`.
 
 A timed batch holds one query, as a user who waits for an answer would send it, or several, which
 measures throughput. All passes but that of quality then evaluate batches of this size. For
@@ -26,6 +26,7 @@ import math
 import statistics
 import time
 from collections.abc import Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any, NamedTuple
@@ -490,8 +491,8 @@ class WarmUp:
         warmup_queries: how many queries were answered until the median was stable, or the limit was
             reached. Queries that fail are left out, and `MOST_FAILURES` of them end the warm-up.
         warmup_stable: whether the median was stable.
-        warmup_lengths: how many queries were run after that, one for each further kind of query
-            (a prompt length, say).
+        warmup_lengths: how many queries were run for a further kind of query (a prompt length,
+            say): after that, or before it by `prepare`.
         warmup_s: seconds of all of this, by the host's clock.
         graphs, capture_s, compile_s: the adapter's `Preparation` after it; None where it does not
             say.
@@ -507,6 +508,76 @@ class WarmUp:
     compile_s: float | None = None
 
 
+class Prepared(NamedTuple):
+    """What `prepare` did.
+
+    Attributes:
+        first_query_ms: time of the first query ever; None where it failed.
+        further_kinds: how many batches were run after it, one for each further kind of query.
+        seconds: of all of this, by the host's clock.
+    """
+
+    first_query_ms: float | None
+    further_kinds: int
+    seconds: float
+
+
+def prepare(
+    adapter: Adapter,
+    samples: Sequence[Sample],
+    probe: TimingProbe,
+    timed: int | None = None,
+    batch: int = 1,
+) -> Prepared:
+    """Run one batch of each kind of query, whatever it takes.
+
+    On CUDA the first query of a kind takes much longer, and most of that is the host's: layers are
+    compiled, kernels chosen, graphs captured, memory reserved. Several cases can do this at the
+    same time. `warm_up` then has little left to do.
+
+    Args:
+        adapter: the model.
+        samples: the queries.
+        probe: as for `measure_batch`.
+        timed: how many of the samples, from the first on, will be timed; None: all.
+        batch: how many queries are evaluated at once.
+    """
+    start_ns = time.perf_counter_ns()
+    batches = _batches_of(samples, timed, batch)
+    first_query_ms: float | None = None
+    # The timed rounds will meet a failure too, and record it.
+    with suppress(Exception):
+        first_query_ms = _latency_ms(adapter, samples, batches[0], probe)
+    further_kinds = _run_new_kinds(adapter, samples, batches, probe, already_run=1)
+    return Prepared(first_query_ms, further_kinds, (time.perf_counter_ns() - start_ns) / 1e9)
+
+
+def _batches_of(samples: Sequence[Sample], timed: int | None, batch: int) -> list[range]:
+    """Return the positions of the batches that will be timed."""
+    count = len(samples) if timed is None else min(timed, len(samples))
+    return [range(start, min(start + batch, count)) for start in range(0, count, batch)]
+
+
+def _run_new_kinds(
+    adapter: Adapter,
+    samples: Sequence[Sample],
+    batches: Sequence[range],
+    probe: TimingProbe,
+    already_run: int,
+) -> int:
+    """Run one batch of each kind that was not run yet, and return how many were answered."""
+    answered = failed = 0
+    for positions in _new_kinds(adapter, samples, batches, already_run):
+        try:
+            _latency_ms(adapter, samples, positions, probe)
+            answered += 1
+        except Exception:
+            failed += 1
+        if failed == MOST_FAILURES:
+            break
+    return answered
+
+
 def warm_up(
     adapter: Adapter,
     samples: Sequence[Sample],
@@ -515,6 +586,7 @@ def warm_up(
     every_kind: bool = False,
     timed: int | None = None,
     batch: int = 1,
+    prepared: Prepared | None = None,
 ) -> WarmUp:
     """Run batches until their time is stable, then one of each kind that has not come up.
 
@@ -531,10 +603,10 @@ def warm_up(
             is reserved, graphs are captured), and would be measured so.
         timed: how many of the samples, from the first on, will be timed; None: all.
         batch: how many queries are evaluated at once.
+        prepared: what `prepare` did before; each kind of batch was run then.
     """
     start_ns = time.perf_counter_ns()
-    count = len(samples) if timed is None else min(timed, len(samples))
-    batches = [range(start, min(start + batch, count)) for start in range(0, count, batch)]
+    batches = _batches_of(samples, timed, batch)
     failed: set[range] = set()  # the timed rounds will meet the same failures, and record them
     most_failures = min(MOST_FAILURES, len(batches))
 
@@ -558,21 +630,21 @@ def warm_up(
                 times_ms.append(time_ms)
         number += 1
     further_kinds = 0
-    if every_kind:
-        for positions in _new_kinds(adapter, samples, batches, already_run=number):
-            if len(failed) < most_failures and latency_ms(positions) is not None:
-                further_kinds += 1
+    if prepared is None and every_kind and len(failed) < most_failures:
+        further_kinds = _run_new_kinds(adapter, samples, batches, probe, already_run=number)
     # Each query has waited for the device, so the host's clock has the whole of it.
     warmup_s = (time.perf_counter_ns() - start_ns) / 1e9
+    if prepared is not None:
+        first_query_ms, further_kinds = prepared.first_query_ms, prepared.further_kinds
+        warmup_s += prepared.seconds
     preparation = _preparation(adapter)
-    prepared = {} if preparation is None else asdict(preparation)
     return WarmUp(
         first_query_ms=first_query_ms,
         warmup_queries=len(times_ms),
         warmup_stable=_is_stable(times_ms),
         warmup_lengths=further_kinds,
         warmup_s=warmup_s,
-        **prepared,
+        **({} if preparation is None else asdict(preparation)),
     )
 
 

@@ -6,9 +6,8 @@ Ignored pixels (255) belong neither to the target nor to the prediction.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
-from operator import attrgetter
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -186,121 +185,48 @@ def iou(query: Counts) -> float:
     return query.intersection_px / query.union_px
 
 
-# What many queries contribute
-
-
-@dataclass(frozen=True)
-class CountColumns:
-    """The counts of many queries, a column each: every score is computed from them.
-
-    Attributes:
-        intersection_px, union_px, target_px, predicted_px, valid_px: int64 [Q].
-        target_box, predicted_box: int64 [Q, 4]; zeros in place of None.
-        failed: bool [Q].
-        boundary_intersection_px, boundary_union_px: int64 [Q]; -1 in place of None.
-    """
-
-    intersection_px: np.ndarray
-    union_px: np.ndarray
-    target_px: np.ndarray
-    predicted_px: np.ndarray
-    valid_px: np.ndarray
-    target_box: np.ndarray
-    predicted_box: np.ndarray
-    failed: np.ndarray
-    boundary_intersection_px: np.ndarray
-    boundary_union_px: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.union_px)
-
-    @cached_property
-    def iou(self) -> np.ndarray:
-        """The foreground IoU of each query, float [Q], as the function `iou` returns it."""
-        return _ratios(self.intersection_px, self.union_px, self.failed)
-
-    @cached_property
-    def with_target(self) -> "CountColumns":
-        """The queries whose targets are not empty."""
-        return self.chosen(np.flatnonzero(self.target_px))
-
-    def chosen(self, places_C: np.ndarray) -> "CountColumns":
-        """Return the queries at these places, int64 [C], in this order."""
-        return CountColumns(*[getattr(self, name)[places_C] for name in COLUMNS])
-
-
-COLUMNS = tuple(field.name for field in fields(CountColumns))
-NO_BOX, NOT_COUNTED = (0, 0, 0, 0), -1
-IN_PLACE_OF_NONE = {
-    "target_box": NO_BOX,
-    "predicted_box": NO_BOX,
-    "boundary_intersection_px": NOT_COUNTED,
-    "boundary_union_px": NOT_COUNTED,
-}
-
-
-def columns(queries: Iterable[Counts]) -> CountColumns:
-    """Return the counts of queries as columns, in their order."""
-    queries = list(queries)
-    arrays = {}
-    for name in COLUMNS:
-        values = list(map(attrgetter(name), queries))
-        if name in IN_PLACE_OF_NONE:
-            missing = IN_PLACE_OF_NONE[name]
-            values = [missing if value is None else value for value in values]
-        arrays[name] = np.array(values, dtype=bool if name == "failed" else np.int64)
-        if name.endswith("_box"):
-            arrays[name] = arrays[name].reshape(len(queries), 4)
-    return CountColumns(**arrays)
-
-
-def _ratios(intersection_Q: np.ndarray, union_Q: np.ndarray, failed_Q: np.ndarray) -> np.ndarray:
-    """Return the IoU of each query, float [Q]: 1 where both are empty, 0 without an answer."""
-    iou_Q = np.divide(intersection_Q, union_Q, out=np.ones(len(union_Q)), where=union_Q > 0)
-    iou_Q[failed_Q] = 0.0
-    return iou_Q
-
-
-def boundary_iou(queries: CountColumns) -> np.ndarray:
-    """Return the IoU of the two boundaries of each query, float [Q]; NaN where they are not known.
+def boundary_iou(query: Counts) -> float | None:
+    """Return the IoU of the two boundaries of one query; None where they were not counted.
 
     Source: Cheng et al. 2021, "Boundary IoU".
     """
-    union_Q = queries.boundary_union_px
-    iou_Q = _ratios(queries.boundary_intersection_px, union_Q, queries.failed)
-    return np.where(union_Q == NOT_COUNTED, np.nan, iou_Q)
+    if query.boundary_intersection_px is None or query.boundary_union_px is None:
+        return None
+    if query.failed:
+        return 0.0
+    if query.boundary_union_px == 0:
+        return 1.0
+    return query.boundary_intersection_px / query.boundary_union_px
 
 
-def box_giou(queries: CountColumns) -> np.ndarray:
-    """Return the generalised IoU of the two bounding boxes of each query, float [Q], from -1 to 1.
+def box_giou(query: Counts) -> float:
+    """Return the generalised IoU of the two bounding boxes, from -1 to 1; -1 without a prediction.
 
-    GIoU = IoU - (hull - union) / hull, where the hull is the smallest box around both. It is -1
-    without a prediction.
+    GIoU = IoU - (hull - union) / hull, where the hull is the smallest box around both.
 
     Source: Rezatofighi et al. 2019, "Generalized Intersection over Union".
 
     Raises:
-        ValueError: a target is empty, and so has no box.
+        ValueError: the target is empty, and so has no box.
     """
-    target_Q4, predicted_Q4 = queries.target_box, queries.predicted_box
-    if not _area(target_Q4).all():
-        raise ValueError("box_giou needs targets that are not empty")
-    inner_Q4, hull_Q4 = np.empty_like(target_Q4), np.empty_like(target_Q4)
-    inner_Q4[:, :2] = np.maximum(target_Q4[:, :2], predicted_Q4[:, :2])
-    inner_Q4[:, 2:] = np.minimum(target_Q4[:, 2:], predicted_Q4[:, 2:])
-    hull_Q4[:, :2] = np.minimum(target_Q4[:, :2], predicted_Q4[:, :2])
-    hull_Q4[:, 2:] = np.maximum(target_Q4[:, 2:], predicted_Q4[:, 2:])
-    intersection_Q = _area(inner_Q4)
-    union_Q = _area(target_Q4) + _area(predicted_Q4) - intersection_Q
-    hull_Q = _area(hull_Q4)
-    giou_Q = intersection_Q / union_Q - (hull_Q - union_Q) / hull_Q
-    return np.where(_area(predicted_Q4) > 0, giou_Q, -1.0)
+    target, predicted = query.target_box, query.predicted_box
+    if target is None:
+        raise ValueError("box_giou needs a target that is not empty")
+    if predicted is None:
+        return -1.0
+    x0, x1 = max(target[0], predicted[0]), min(target[2], predicted[2])
+    y0, y1 = max(target[1], predicted[1]), min(target[3], predicted[3])
+    # Where the boxes do not meet, an end lies before its beginning.
+    intersection = max(0, x1 - x0) * max(0, y1 - y0)
+    union = _area(target) + _area(predicted) - intersection
+    hull_x0, hull_x1 = min(target[0], predicted[0]), max(target[2], predicted[2])
+    hull_y0, hull_y1 = min(target[1], predicted[1]), max(target[3], predicted[3])
+    hull = _area((hull_x0, hull_y0, hull_x1, hull_y1))
+    return intersection / union - (hull - union) / hull
 
 
-def _area(box_Q4: np.ndarray) -> np.ndarray:
-    """Return the areas of boxes; 0 where an end lies before its beginning."""
-    sides_Q2 = np.maximum(0, box_Q4[:, 2:] - box_Q4[:, :2])
-    return sides_Q2[:, 0] * sides_Q2[:, 1]
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 # The metrics that are a sum over queries divided by a sum over queries, so that an interval can be
@@ -327,9 +253,9 @@ def score_parts(
         float [Q, 3, 2]: query, score, and numerator or denominator.
     """
     queries = len(union_Q)
-    if failed_Q is None:
-        failed_Q = np.zeros(queries, dtype=bool)
-    iou_Q = _ratios(intersection_Q, union_Q, failed_Q)
+    iou_Q = np.divide(intersection_Q, union_Q, out=np.ones(queries), where=union_Q > 0)
+    if failed_Q is not None:
+        iou_Q[failed_Q] = 0.0
     has_target_Q = (target_Q > 0).astype(float)
     parts_Q32 = np.empty((queries, len(SCORES), 2))
     parts_Q32[:, 0, 0], parts_Q32[:, 0, 1] = iou_Q, 1.0
@@ -338,39 +264,38 @@ def score_parts(
     return parts_Q32
 
 
-def _mean(values_Q: np.ndarray) -> float | None:
-    """Return the mean of values; None without any."""
-    # Python adds one after the other. NumPy adds in another order, and the last digit of a score
-    # that was published would be another.
-    return sum(values_Q.tolist()) / len(values_Q) if len(values_Q) else None
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
-def _giou(queries: CountColumns) -> float | None:
-    return _mean(queries.iou)
+def _with_target(queries: list[Counts]) -> list[Counts]:
+    return [query for query in queries if query.target_px]
 
 
-def _miou(queries: CountColumns) -> float | None:
-    return _mean(queries.with_target.iou)
+def _giou(queries: list[Counts]) -> float | None:
+    return _mean([iou(query) for query in queries])
 
 
-def _quotient(intersection_px: int, union_px: int) -> float | None:
+def _miou(queries: list[Counts]) -> float | None:
+    return _mean([iou(query) for query in _with_target(queries)])
+
+
+def _ciou(queries: list[Counts]) -> float | None:
+    intersection_px = sum(query.intersection_px for query in queries)
+    union_px = sum(query.union_px for query in queries)
     return intersection_px / union_px if union_px else None
 
 
-def _ciou(queries: CountColumns) -> float | None:
-    return _quotient(int(queries.intersection_px.sum()), int(queries.union_px.sum()))
-
-
-def _class_iou(queries: CountColumns) -> float | None:
+def _class_iou(queries: list[Counts]) -> float | None:
     """Return the mean IoU of background and foreground.
 
     It is of one class alone where the other has no pixel.
     """
     classes = (_background_iou(queries), _ciou(queries))
-    return _mean(np.array([class_iou for class_iou in classes if class_iou is not None]))
+    return _mean([class_iou for class_iou in classes if class_iou is not None])
 
 
-def _background_iou(queries: CountColumns) -> float | None:
+def _background_iou(queries: list[Counts]) -> float | None:
     """Return the accumulated IoU of the background.
 
     It is the pixels in neither target nor prediction, over those that are not in both.
@@ -378,44 +303,58 @@ def _background_iou(queries: CountColumns) -> float | None:
     A query without an answer has none of its background right, as it has none of its foreground
     right.
     """
-    failed_Q = queries.failed
-    intersection_Q = np.where(failed_Q, 0, queries.valid_px - queries.union_px)
-    in_both_Q = np.where(failed_Q, queries.target_px, queries.intersection_px)
-    return _quotient(int(intersection_Q.sum()), int((queries.valid_px - in_both_Q).sum()))
+    intersection_px = union_px = 0
+    for query in queries:
+        if query.failed:
+            union_px += query.valid_px - query.target_px
+        else:
+            intersection_px += query.valid_px - query.union_px
+            union_px += query.valid_px - query.intersection_px
+    return intersection_px / union_px if union_px else None
 
 
-def _box_giou(queries: CountColumns) -> float | None:
-    return _mean(box_giou(queries.with_target))
+def _box_giou(queries: list[Counts]) -> float | None:
+    return _mean([box_giou(query) for query in _with_target(queries)])
 
 
-def _boundary_iou(queries: CountColumns) -> float | None:
+def _boundary_iou(queries: list[Counts]) -> float | None:
     """Return the mean over the non-empty targets; None where one of them was not counted."""
-    iou_Q = boundary_iou(queries.with_target)
-    return None if np.isnan(iou_Q).any() else _mean(iou_Q)
+    ious = []
+    for query in _with_target(queries):
+        iou_of_query = boundary_iou(query)
+        if iou_of_query is None:
+            return None
+        ious.append(iou_of_query)
+    return _mean(ious)
 
 
-def _precision(queries: CountColumns, tenths: int) -> float | None:
+def _precision(queries: list[Counts], tenths: int) -> float | None:
     """Return the share of the non-empty targets whose IoU is at least `tenths` / 10."""
-    queries = queries.with_target
-    # In integers: 0.7 has no exact floating-point number, and an IoU of 7/10 must reach it.
-    return _mean(10 * queries.intersection_px >= tenths * queries.union_px)
+    reached: list[float] = []
+    for query in _with_target(queries):
+        # In integers: 0.7 has no exact floating-point number, and an IoU of 7/10 must reach it.
+        reached.append(float(10 * query.intersection_px >= tenths * query.union_px))
+    return _mean(reached)
 
 
-def _no_target_accuracy(queries: CountColumns) -> float | None:
+def _no_target_accuracy(queries: list[Counts]) -> float | None:
     """Return the share of empty targets answered with an empty mask.
 
     Source: Liu et al. 2023, GRES, where it is N-acc.
     """
-    is_correct_Q = (queries.predicted_px == 0) & ~queries.failed
-    return _mean(is_correct_Q[queries.target_px == 0])
+    correct: list[float] = []
+    for query in queries:
+        if not query.target_px:
+            correct.append(float(not query.predicted_px and not query.failed))
+    return _mean(correct)
 
 
-def _target_accuracy(queries: CountColumns) -> float | None:
+def _target_accuracy(queries: list[Counts]) -> float | None:
     """Return the share of non-empty targets answered with any mask.
 
     Source: Liu et al. 2023, GRES, where it is T-acc.
     """
-    return _mean(queries.with_target.predicted_px > 0)
+    return _mean([float(query.predicted_px > 0) for query in _with_target(queries)])
 
 
 @dataclass(frozen=True)
@@ -427,7 +366,7 @@ class Metric:
         definition: what it is, in a line.
     """
 
-    compute: Callable[[CountColumns], float | None]
+    compute: Callable[[list[Counts]], float | None]
     definition: str
 
 
@@ -467,14 +406,10 @@ METRICS = {
 
 
 def scores(queries: Iterable[Counts]) -> dict[str, float | None]:
-    """Return every metric over a set of queries; see `scores_of`."""
-    return scores_of(columns(queries))
-
-
-def scores_of(queries: CountColumns) -> dict[str, float | None]:
     """Return every metric over a set of queries; `METRICS` defines them.
 
     Returns:
         Shares from 0 to 1 (box_GIoU from -1 to 1); None where no query defines the metric.
     """
+    queries = list(queries)
     return {name: metric.compute(queries) for name, metric in METRICS.items()}

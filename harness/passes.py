@@ -1,6 +1,6 @@
-"""Two passes for GPUs only: stages that wait for the GPU, and the GPU's time at work.
+"""Three passes for GPUs only: stages that wait for the GPU, its time at work, and its energy.
 
-Both are apart from the timing.
+All are apart from the timing.
 
 A host runs ahead of its GPU: it launches kernels, and goes on. So in the timing, the GPU's work of
 one stage may fall into a later stage, which happens to wait for it. In the synchronised pass each
@@ -9,18 +9,37 @@ time.
 
 A small model may leave its GPU idle between launches. The profiled pass shows for how much of a
 stage the GPU is at work.
+
+The driver's counter of energy (`nvmlDeviceGetTotalEnergyConsumption`) is exact, but an H200 brings
+it up to date only ten times a second. Read at both ends of a block of 0.3 s, it can be wrong by a
+third. So in the pass of energy a model evaluates the same queries again and again for
+`LEAST_ENERGY_S`, while a thread notes when the counter changes. From one change to another, both
+the energy and the time are known: their quotient is the mean power, and
+
+    energy of a query = mean power x seconds of the pass / queries of the pass
+
+The first change ends what the GPU did before the pass, so nothing of that is counted. Power is that
+of the whole GPU, what it takes while idle included. The thread disturbs the host.
 """
 
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
+from . import nvml
 from .clock import Clock
 from .contract import STAGES, Adapter, Sample
 from .measure import decode_images, predict_batch
+from .probe import NullProbe
 
-SYNCHRONISED, PROFILED = "synchronised", "profiled"
+SYNCHRONISED, PROFILED, ENERGY = "synchronised", "profiled", "energy"
+# Each end of the pass is known to within one look of the thread: together 0.3 % of this.
+LEAST_ENERGY_S = 1.5
+LOOKS_EVERY_S = 0.002
+LEAST_CHANGES = 5
 
 
 class SynchronisedProbe:
@@ -139,3 +158,116 @@ def busy_us(stage: Span, work: Iterable[Span]) -> float:
             total_us += end_us - start_us
             counted_until_us = end_us
     return total_us
+
+
+class Reading(NamedTuple):
+    """The counter when it had just changed.
+
+    Attributes:
+        time_ns: of the host's monotonic clock.
+        energy_mj: what the GPU has used since its driver was loaded, in millijoules.
+    """
+
+    time_ns: int
+    energy_mj: int
+
+
+class CounterWatch(AbstractContextManager["CounterWatch"]):
+    """Notes each change of a counter while it is entered.
+
+    Args:
+        read_mj: reads the counter; None where it cannot be read.
+
+    Attributes:
+        changes: the counter at each change, in order.
+    """
+
+    def __init__(self, read_mj: Callable[[], int | None]) -> None:
+        self.changes: list[Reading] = []
+        self._read_mj = read_mj
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "CounterWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        before_mj = self._read_mj()
+        while not self._ended.wait(LOOKS_EVERY_S):
+            energy_mj = self._read_mj()
+            if energy_mj is None:
+                return
+            if energy_mj != before_mj:
+                self.changes.append(Reading(time.monotonic_ns(), energy_mj))
+                before_mj = energy_mj
+
+
+def mean_power_w(changes: Sequence[Reading]) -> float | None:
+    """Return the mean power between the first and the last change of the counter, in watts.
+
+    Returns:
+        None if the counter changed fewer than `LEAST_CHANGES` times, or was set back.
+    """
+    if len(changes) < LEAST_CHANGES:
+        return None
+    first, last = changes[0], changes[-1]
+    energy_mj = last.energy_mj - first.energy_mj
+    if energy_mj < 0:
+        return None
+    seconds = (last.time_ns - first.time_ns) / 1e9
+    return energy_mj / 1000 / seconds
+
+
+def energy_of_queries(
+    adapter: Adapter, batches: Sequence[Sequence[Sample]], clock: Clock
+) -> dict[str, Any] | None:
+    """Evaluate some batches again and again, and measure the energy of a query.
+
+    All batches are evaluated equally often, for at least `LEAST_ENERGY_S` together.
+
+    Args:
+        adapter: the model, warm.
+        batches: the queries.
+        clock: waits for the GPU.
+
+    Returns:
+        A line of ``passes.jsonl`` without the session's own fields, see `records.run.PassRecord`.
+        None where the GPU has no counter of energy, or where it hardly changed.
+    """
+    import pynvml
+
+    gpu = nvml.handle()
+    if gpu is None:
+        return None
+    read_mj = partial(nvml.read, partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, gpu))
+    if read_mj() is None:
+        return None
+    for samples in batches:
+        decode_images(samples)
+    clock.synchronize()
+    start_ns = time.monotonic_ns()
+    passed_s = 0.0
+    queries = 0
+    with CounterWatch(read_mj) as watch:
+        while passed_s < LEAST_ENERGY_S:
+            for samples in batches:
+                predict_batch(adapter, samples, NullProbe())
+                queries += len(samples)
+            clock.synchronize()
+            passed_s = (time.monotonic_ns() - start_ns) / 1e9
+    power_w = mean_power_w(watch.changes)
+    if power_w is None:
+        return None
+    return {
+        "pass": ENERGY,
+        "queries": queries,
+        "seconds": passed_s,
+        "power_w": power_w,
+        "counter_changes": len(watch.changes),
+        "stages_ns": {},
+    }

@@ -1,12 +1,15 @@
-"""Energy of a query: NVML's counter over each block of queries, by process.
+"""Energy of a query, by process: NVML's counter, in a pass of its own or over blocks of queries.
 
-The counter is too coarse for one query, so `harness.noise` reads it around a block, and every
-record of the block holds the block's energy divided by its queries. Energy adds up: what the
+The counter is too coarse for one query. `harness.passes` measures the mean energy of a few queries
+that are evaluated again and again. Runs of throughput, and those from before that pass, have the
+energy of each block of queries in its records, divided by their number. That adds up: what the
 counter reports late for one block, it reports early for the next. Therefore the number of a process
 is the mean over its queries, the process's whole energy divided by their number, in which these
 errors cancel. In a median over blocks they would not. Processes are paired as for time, with the
 same interval over the pairs: queries of one process are no independent evidence.
 """
+
+from statistics import fmean
 
 from ..harness.records.costs import MeansOf
 from ..harness.records.run import CaseRecords
@@ -26,6 +29,12 @@ def mean_energy_mj(energy: MeansOf) -> float | None:
         values += energy_by_query.values()
     total = sum(values)
     return total / len(values) if total else None
+
+
+def mean_power_w(case: CaseRecords) -> float | None:
+    """Return the mean power of the whole GPU in the pass of energy; None without that pass."""
+    powers_w = [line.power_w for line in case.energy_passes if line.power_w is not None]
+    return fmean(powers_w) if powers_w else None
 
 
 def energy_ratio(before: MeansOf, after: MeansOf) -> Ratio:

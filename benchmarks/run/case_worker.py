@@ -53,6 +53,7 @@ class CaseWorker:
         self.samples = open_samples(**settings.data)
         self.adapter: Any = None
         self.device = "cpu"
+        self._prepared: measure.Prepared | None = None  # of a process that is timed on a GPU
         # The same over all blocks, since it adds up the load that it sees in short ones.
         self._noise_watch: noise.Watch | None = None
         self._decoder: AheadDecoder | None = None  # of a process that measures throughput
@@ -73,9 +74,18 @@ class CaseWorker:
     def build(self) -> BuiltCase:
         """Build the case for timing.
 
-        For latency, queries are read ahead, so that little else is done between them later. Other
-        workers may build at the same time: nothing of this is measured.
+        For latency, queries are read ahead, so that little else is done between them later. On a
+        GPU one query of each kind is run, for which layers are compiled and CUDA graphs captured.
+        Other workers may build at the same time: nothing of this is in a result.
         """
+        built = self._build_to_time()
+        if self.device.startswith("cuda"):
+            timed, batch = self.settings.timed, self.settings.batch
+            self._prepared = measure.prepare(self.adapter, self.samples, self.probe, timed, batch)
+        return built
+
+    def _build_to_time(self) -> BuiltCase:
+        """Build the case with a clock, and nothing else."""
         if self.settings.decode_workers is None:
             self.samples.read_ahead(READ_AHEAD_BYTES, self.settings.timed)
         else:
@@ -111,6 +121,7 @@ class CaseWorker:
             every_kind=timed_on_gpu,
             timed=self.settings.timed,
             batch=self.settings.batch,
+            prepared=self._prepared,
         )
         # After the warm-up: the threads that the libraries start in it keep all cores.
         pinned_to = cpu_pinning.pin(core if at_most > 0 else None, self.device)
@@ -174,6 +185,20 @@ class CaseWorker:
                 lines += passes.synchronised(self.adapter, samples, self.probe.clock)
         return lines
 
+    def measure_energy(self, positions: Sequence[int]) -> list[Line]:
+        """Measure the energy of a query, over some queries that are evaluated again and again.
+
+        Returns:
+            One line; none on a CPU, without a counter, or if a query fails.
+        """
+        if not self.device.startswith("cuda"):
+            return []
+        batches = list(self._batches(positions))
+        with suppress(Exception):
+            line = passes.energy_of_queries(self.adapter, batches, self.probe.clock)
+            return [] if line is None else [line]
+        return []
+
     # Search for a batch
 
     def try_batch(self, batch: int, at_most: int) -> BatchTrial:
@@ -184,7 +209,7 @@ class CaseWorker:
             at_most: how many batches to warm up with.
         """
         if self.adapter is None:
-            self.build()
+            self._build_to_time()
         adapter: Any = self.adapter
         queries = self.settings.timed or len(self.samples)
         return time_trial(adapter, self.samples, queries, self.probe, self.device, batch, at_most)

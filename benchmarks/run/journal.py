@@ -80,7 +80,7 @@ class Journal:
         append(self._memory, [record.as_json() for record in records])
 
     def add_passes(self, records: Sequence[PassRecord]) -> None:
-        """Add records of the synchronised or of the profiled pass.
+        """Add records of the synchronised or of the profiled pass, or of that of energy.
 
         They must be written before the records that make a round or a memory pass complete: a run
         that is killed in between would never measure them.
@@ -201,8 +201,12 @@ class Journal:
         supersede(self._samples, lambda line: (line["process"], line["case"]) in rounds)
         supersede(self._memory, lambda line: (line["process"], line["case"]) in memory)
         if self._passes.exists():
-            # Synchronised queries belong to a round, and profiles to a process of the memory pass.
-            unfinished = {passes.SYNCHRONISED: rounds, passes.PROFILED: memory}
+            # Profiles belong to a process of the memory pass, the other two to a round.
+            unfinished = {
+                passes.SYNCHRONISED: rounds,
+                passes.ENERGY: rounds,
+                passes.PROFILED: memory,
+            }
             supersede(
                 self._passes,
                 lambda line: (line["process"], line["case"]) in unfinished.get(line["pass"], ()),

@@ -15,7 +15,9 @@ from .run_context import MEMORY_SHARE, RunContext
 from .worker_messages import Line
 from .worker_pool import CaseProcess, DataProcess, WorkerLost
 
-SYNCHRONISED_QUERIES = 4  # of a process, or one batch; they come before the timed ones
+# Of a process, or one batch. Both passes come before the timed queries.
+SYNCHRONISED_QUERIES = 4
+ENERGY_QUERIES = 12  # evaluated again and again
 
 
 def measure_round(run: RunContext, data: DataProcess, process: int, cases: Sequence[str]) -> None:
@@ -88,7 +90,7 @@ def _measure_in_turn(
 def _measure_turns(
     run: RunContext, process: int, timed_cases: dict[str, "TimedCase"], core: int | None
 ) -> None:
-    """Warm up the cases, then measure synchronised queries and timed ones in turn."""
+    """Warm up the cases; then measure synchronised queries, energy and timed queries in turn."""
     for case, timed_case in timed_cases.items():
         with run.lockstep.turn():
             is_model = run.suite.case(case).role == "model"
@@ -106,6 +108,7 @@ def _measure_turns(
             lines = timed_cases[case].measure_synchronised(positions)
             run.journal.add_passes([PassRecord.from_json(place | line) for line in lines])
 
+    _measure_energy(run, process, timed_cases)
     for block, positions, case in schedule.blocks_in_turn(
         names, process, block_size, run.queries.timed
     ):
@@ -119,6 +122,19 @@ def _measure_turns(
                 records.append(QueryRecord.from_json(place | {"position": position} | line))
             run.journal.add_queries(records)
             run.steps.advance(len(positions), f"{_round(run, process)}: {case}")
+
+
+def _measure_energy(run: RunContext, process: int, timed_cases: dict[str, "TimedCase"]) -> None:
+    """Measure the energy of a query of each case, one after the other."""
+    # For throughput, a block is long enough for the counter, and its waits are part of it.
+    if run.manifest.measures_throughput:
+        return
+    positions = range(min(ENERGY_QUERIES, run.queries.timed))
+    for case in schedule.turns(list(timed_cases), process, block=0):
+        with run.lockstep.turn():
+            place = run.place(case, process)
+            lines = timed_cases[case].measure_energy(positions)
+            run.journal.add_passes([PassRecord.from_json(place | line) for line in lines])
 
 
 def _round(run: RunContext, process: int) -> str:
@@ -172,6 +188,10 @@ class TimedCase:
     def measure_synchronised(self, positions: Sequence[int]) -> list[Line]:
         """Return lines of synchronised queries; none on a CPU, or if the process is lost."""
         return self._measure(self._process.measure_synchronised, positions)
+
+    def measure_energy(self, positions: Sequence[int]) -> list[Line]:
+        """Return a line of the energy of a query; none without a counter, or if it is lost."""
+        return self._measure(self._process.measure_energy, positions)
 
     def measure_block(self, positions: Sequence[int]) -> list[Line]:
         """Return one line per position, in order."""

@@ -359,6 +359,10 @@ class CaseProcess(WorkerProcess):
         """Measure queries with the GPU waited for after each stage."""
         return self._call(CaseWorker.measure_synchronised, positions)
 
+    def measure_energy(self, positions: Sequence[int]) -> list[Line]:
+        """Measure the energy of a query over queries that are evaluated again and again."""
+        return self._call(CaseWorker.measure_energy, positions)
+
     def begin_untimed_build(self, threads: int | None) -> None:
         """Let the worker build the case for the quality pass, without waiting."""
         self._send(CaseWorker.build_untimed, threads)

@@ -97,3 +97,22 @@ def energy_by_process(queries: Sequence[QueryRecord]) -> MeansOf:
         if query.energy_mj is not None and (query.process, query.block) not in failed:
             energy[query.process][query.sample_id] = query.energy_mj
     return dict(energy)
+
+
+def energy_of_pass(
+    queries: Iterable[QueryRecord], measured_mj: Mapping[int, float | None]
+) -> MeansOf:
+    """Return the energy in millijoules that a pass measured, for each answered query.
+
+    A process that the pass could not measure is left out.
+
+    Args:
+        queries: of the timed rounds.
+        measured_mj: the mean energy of a query in the pass, by process.
+    """
+    energy: MeansOf = defaultdict(dict)
+    for query in queries:
+        energy_mj = measured_mj.get(query.process)
+        if query.answered and energy_mj is not None:
+            energy[query.process][query.sample_id] = energy_mj
+    return dict(energy)

@@ -178,6 +178,7 @@ class StatedClaim:
     published: float | None = None
     source: str | None = None
     needs: str | None = None
+    means: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

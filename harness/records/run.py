@@ -31,20 +31,20 @@ from typing import Any, TypeVar
 
 from ..contract import FURTHER_TOKEN, STAGES
 from ..errors import DataError
-from ..metrics import CountColumns, columns
-from ..passes import PROFILED, SYNCHRONISED
+from ..passes import ENERGY, PROFILED, SYNCHRONISED
 from .costs import (
     MeansOf,
     RegionColumn,
     Times,
     end_to_end_times,
     energy_by_process,
+    energy_of_pass,
     region_columns,
     seconds_by_process,
     stage_times,
     token_times,
 )
-from .from_json import CHANGED, NotNegative, from_json, read_from
+from .from_json import CHANGED, NotNegative, NotNegativeFloat, from_json, read_from
 from .gallery import KeptQuery, read_gallery
 from .journal import RUN, current_lines, read_manifest, read_records, records_of
 from .manifest import CaseEntry, Manifest
@@ -132,15 +132,19 @@ class MemoryRecord:
 
 @dataclass(frozen=True)
 class PassRecord:
-    """One line of the synchronised or the profiled pass, on a GPU; see `passes`.
+    """One line of the synchronised or the profiled pass, or of that of energy; see `passes`.
 
     Attributes:
         case, process, attempt: which measurement it belongs to.
-        kind: ``synchronised``, where each stage waited for the GPU, or ``profiled``.
+        kind: ``synchronised``, where each stage waited for the GPU, ``profiled``, or ``energy``.
         stages_ns: nanoseconds by stage: of the stage itself, or for which the GPU was at work in
-            it. Of a batch it is the share of one query.
+            it. Of a batch it is the share of one query. Empty in a line of energy.
         sample_id: id of the query, of a synchronised line.
-        queries: number of the queries that a profiled line is a mean over.
+        queries: number of the queries that a profiled line is a mean over; of a line of energy,
+            how many were evaluated, the same few again and again.
+        seconds: that these took together, of a line of energy.
+        power_w: mean power of the whole GPU meanwhile, in watts, of a line of energy.
+        counter_changes: how often the driver's counter changed meanwhile, of a line of energy.
     """
 
     case: str
@@ -150,11 +154,21 @@ class PassRecord:
     attempt: NotNegative = 0
     sample_id: str | None = None
     queries: NotNegative | None = None
+    seconds: NotNegativeFloat | None = None
+    power_w: NotNegativeFloat | None = None
+    counter_changes: NotNegative | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
         """What no two records of a journal have in common."""
         return self.case, self.process, self.kind, self.sample_id
+
+    @property
+    def energy_mj(self) -> float | None:
+        """The mean energy of a query, in millijoules; None of the other passes."""
+        if self.power_w is None or self.seconds is None or not self.queries:
+            return None
+        return 1000 * self.power_w * self.seconds / self.queries
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "PassRecord":
@@ -173,6 +187,10 @@ class PassRecord:
             line["sample_id"] = self.sample_id
         else:
             line["queries"] = self.queries
+        if self.kind == ENERGY:
+            line["seconds"] = self.seconds
+            line["power_w"] = self.power_w
+            line["counter_changes"] = self.counter_changes
         line["stages_ns"] = dict(self.stages_ns)
         return line
 
@@ -248,7 +266,7 @@ class CaseRecords:
         queries: the records of the timed rounds, in the order in which they were measured.
         scored: the records that its quality is computed from, one a query.
         memory: the records of the memory pass.
-        passes: the records of the synchronised and of the profiled pass.
+        passes: the records of the synchronised and of the profiled pass, and of that of energy.
         fits: whether it fitted the cards of the suite's claims.
         has_quality_pass: whether `scored` are records of a quality pass, rather than of the timed
             rounds.
@@ -271,11 +289,6 @@ class CaseRecords:
     def timed(self) -> tuple[QueryRecord, ...]:
         """The records of the timed rounds that have a time."""
         return tuple(query for query in self.queries if query.is_timed)
-
-    @cached_property
-    def counts(self) -> CountColumns:
-        """The pixel counts of the records that its quality is computed from, in their order."""
-        return columns(query.counts for query in self.scored)
 
     @cached_property
     def batch(self) -> int:
@@ -330,13 +343,25 @@ class CaseRecords:
 
     @cached_property
     def energy_mj(self) -> MeansOf:
-        """The energy of each query in millijoules, where it is known."""
+        """The mean energy of a query in millijoules, by process, for each of its queries.
+
+        It is that of the pass of energy. Where a run has none (throughput, older runs), it is read
+        around each block of queries.
+        """
+        measured = {line.process: line.energy_mj for line in self.energy_passes}
+        if measured:
+            return energy_of_pass(self.queries, measured)
         return energy_by_process(self.queries)
 
     @cached_property
     def synchronised(self) -> tuple[PassRecord, ...]:
         """The records of the pass whose stages waited for the GPU."""
         return tuple(line for line in self.passes if line.kind == SYNCHRONISED)
+
+    @cached_property
+    def energy_passes(self) -> tuple[PassRecord, ...]:
+        """The records of the pass of energy, one a process."""
+        return tuple(line for line in self.passes if line.kind == ENERGY)
 
     @cached_property
     def profiled(self) -> tuple[PassRecord, ...]:

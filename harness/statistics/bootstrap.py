@@ -28,7 +28,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..metrics import SCORES, CountColumns, score_parts
+from ..metrics import SCORES, Counts, score_parts
 from .distributions import normal_share_below, student_quantile
 from .estimate import Estimate
 
@@ -46,7 +46,7 @@ class Draws:
 
 
 def bootstrap_scores(
-    image_ids: Sequence[str], queries: CountColumns, draws: Draws = Draws()
+    image_ids: Sequence[str], queries: Sequence[Counts], draws: Draws = Draws()
 ) -> dict[str, Estimate | None]:
     """Return the scores of one variant, each with its interval.
 
@@ -80,8 +80,8 @@ def bootstrap_scores(
 
 def bootstrap_differences(
     image_ids: Sequence[str],
-    reference: CountColumns,
-    candidate: CountColumns,
+    reference: Sequence[Counts],
+    candidate: Sequence[Counts],
     draws: Draws = Draws(),
 ) -> dict[str, Estimate | None]:
     """Return the candidate's scores minus the reference's, each with its interval.
@@ -99,7 +99,9 @@ def bootstrap_differences(
     Raises:
         ValueError: there is no query, the lists differ in length, or the targets of the two differ.
     """
-    if not np.array_equal(reference.target_px, candidate.target_px):
+    reference_targets = [query.target_px for query in reference]
+    candidate_targets = [query.target_px for query in candidate]
+    if reference_targets != candidate_targets:
         raise ValueError(
             "the targets of reference and candidate differ; expected the same queries in the same "
             "order"
@@ -151,7 +153,7 @@ def _interval(
     return float(low), float(high)
 
 
-def sums_by_image(image_ids: Sequence[str], variants: Sequence[CountColumns]) -> np.ndarray:
+def sums_by_image(image_ids: Sequence[str], variants: Sequence[Sequence[Counts]]) -> np.ndarray:
     """Return the parts of each score (`metrics.score_parts`), summed over the queries of an image.
 
     Args:
@@ -173,11 +175,18 @@ def sums_by_image(image_ids: Sequence[str], variants: Sequence[CountColumns]) ->
     images, image_of_query_Q = np.unique(np.asarray(image_ids), return_inverse=True)
     sums_IVK2 = np.zeros((len(images), len(variants), len(SCORES), 2))
     for v, variant in enumerate(variants):
-        parts_QK2 = score_parts(
-            variant.intersection_px, variant.union_px, variant.target_px, variant.failed
-        )
-        np.add.at(sums_IVK2[:, v], image_of_query_Q, parts_QK2)
+        np.add.at(sums_IVK2[:, v], image_of_query_Q, _parts(variant))
     return sums_IVK2
+
+
+def _parts(queries: Sequence[Counts]) -> np.ndarray:
+    """Return what each query adds to the sums of each score, [Q, K, 2]."""
+    return score_parts(
+        np.array([query.intersection_px for query in queries]),
+        np.array([query.union_px for query in queries]),
+        np.array([query.target_px for query in queries]),
+        np.array([query.failed for query in queries]),
+    )
 
 
 def _ratios(sums: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import SCORES, Counts, columns
+from ..metrics import SCORES, Counts
 from ..records.pixel_counts import OWN, PixelCounts
 from .bootstrap import sums_by_image
 from .distributions import normal_quantile, student_quantile
@@ -115,7 +115,7 @@ def sums_of_queries(image_ids: Sequence[str], queries: Sequence[Counts]) -> np.n
     Raises:
         ValueError: there is no query, or the lists differ in length.
     """
-    sums_IVK2 = sums_by_image(image_ids, [columns(queries)])
+    sums_IVK2 = sums_by_image(image_ids, [queries])
     return sums_IVK2[:, 0]
 
 

@@ -247,6 +247,40 @@ def test_warm_up_meets_every_prompt_length_where_it_is_asked_to():
     assert len(asked) == 6
 
 
+def test_what_was_prepared_is_not_run_again_to_warm_up():
+    probe = TimingProbe(VirtualClock())
+    adapter, asked = build(FakeCase(), probe), []
+    samples = []
+    for number in range(20):
+        samples.append(dataclasses.replace(sample_of(target()), query="?" * (1 + number // 5)))
+    adapter.prompt_tokens = lambda sample: len(sample.query)
+    before = adapter.preprocess
+    adapter.preprocess = lambda batch: (
+        asked.extend(len(sample.query) for sample in batch) or before(batch)
+    )
+    prepared = measure.prepare(adapter, samples, probe)
+    assert asked == [1, 2, 3, 4]
+    assert prepared.first_query_ms == pytest.approx(10, abs=1e-6)
+    assert prepared.further_kinds == 3
+    asked.clear()
+    warmed = measure.warm_up(
+        adapter, samples, probe, at_most=50, every_kind=True, prepared=prepared
+    )
+    assert asked == [1, 1, 1, 1, 1, 2]
+    assert (warmed.warmup_queries, warmed.warmup_lengths) == (6, 3)
+    assert warmed.first_query_ms == prepared.first_query_ms
+
+
+def test_a_query_that_fails_while_it_is_prepared_is_left_to_the_timed_rounds():
+    adapter, probe = refusing("q0", "q1", "q2", "q3", "q4")
+    adapter.prompt_tokens = lambda sample: sample.id
+    prepared = measure.prepare(adapter, samples_of(8), probe)
+    assert (prepared.first_query_ms, prepared.further_kinds) == (None, 0)
+    adapter, probe = refusing("q0", "q1")
+    adapter.prompt_tokens = lambda sample: sample.id
+    assert measure.prepare(adapter, samples_of(8), probe).further_kinds == 6
+
+
 def refusing(*refused):
     """Return a fake that refuses the queries with these ids, and a probe for it."""
     probe = TimingProbe(VirtualClock())

@@ -22,12 +22,10 @@ from lisabench.harness.metrics import (
     boundary,
     boundary_iou,
     box_giou,
-    columns,
     count,
     failed,
     iou,
     scores,
-    scores_of,
 )
 
 pytestmark = pytest.mark.no_clock
@@ -150,8 +148,9 @@ def test_a_failure_on_an_empty_target_is_no_hit():
 
 def test_box_giou_of_boxes_made_by_hand():
     apart = counted(mask("#..."), mask("...#"))
-    assert box_giou(columns([apart])) == pytest.approx(0 - (4 - 2) / 4, rel=0, abs=1e-12)
-    assert box_giou(columns([counted(EMPTY, LEFT), counted(LEFT, LEFT)])).tolist() == [-1, 1]
+    assert box_giou(apart) == pytest.approx(0 - (4 - 2) / 4, rel=0, abs=1e-12)
+    assert box_giou(counted(EMPTY, LEFT)) == -1
+    assert box_giou(counted(LEFT, LEFT)) == 1
 
 
 def brute_force_box_giou(predicted, target):
@@ -173,7 +172,7 @@ def test_box_giou_agrees_with_painting_the_boxes():
     for _ in range(50):
         predicted, target = masks(rng, 0.02), masks(rng, 0.02)
         if predicted.any() and target.any():
-            ours = box_giou(columns([counted(predicted, target)]))
+            ours = box_giou(counted(predicted, target))
             assert ours == pytest.approx(brute_force_box_giou(predicted, target), rel=0, abs=1e-12)
 
 
@@ -301,7 +300,7 @@ def test_boundary_iou_is_the_mean_over_targets_of_their_boundaries_iou():
         queries.append(count(predicted, target.astype(np.uint8), with_boundary=True))
         ours, theirs = (boundary_by_repeated_erosion(mask_HW) for mask_HW in (predicted, target))
         ious.append((ours & theirs).sum() / (ours | theirs).sum())
-    assert boundary_iou(columns(queries)) == pytest.approx(ious, rel=0, abs=1e-12)
+    assert [boundary_iou(query) for query in queries] == pytest.approx(ious, rel=0, abs=1e-12)
     empty = np.zeros((120, 160), np.uint8)
     queries.append(count(empty == 1, empty, with_boundary=True))
     assert scores(queries)["boundary_IoU"] == pytest.approx(np.mean(ious), rel=0, abs=1e-12)
@@ -329,27 +328,6 @@ def test_boundaries_are_counted_only_where_that_is_asked_for():
 def test_a_failure_has_a_boundary_iou_of_zero():
     ours = scores([failed(TOP, with_boundary=True), count(TOP == 1, TOP, with_boundary=True)])
     assert ours["boundary_IoU"] == 0.5
-
-
-def test_means_are_added_up_in_the_order_of_the_queries():
-    """In another order, the last digits of a published score would be others."""
-    rng = np.random.default_rng(4)
-    queries = [counted(masks(rng, 0.5), masks(rng, rng.random())) for _ in range(200)]
-    in_order = 0.0
-    for query in queries:
-        in_order += iou(query)
-    assert scores(queries)["gIoU"] == in_order / 200
-    assert columns(queries).iou.tolist() == [iou(query) for query in queries]
-    assert columns(queries).iou.mean() != in_order / 200
-
-
-def test_chosen_queries_have_the_scores_that_they_have_alone():
-    rng = np.random.default_rng(5)
-    queries = [count(masks(rng, 0.5) == 1, masks(rng, 0.4), with_boundary=True) for _ in range(6)]
-    queries += [failed(TOP), counted(LEFT, EMPTY), counted(EMPTY, EMPTY)]
-    for places in ([0, 3, 5], [8, 2, 6, 7], []):
-        chosen = columns(queries).chosen(np.array(places, dtype=np.int64))
-        assert scores_of(chosen) == scores([queries[place] for place in places])
 
 
 @settings(max_examples=50)

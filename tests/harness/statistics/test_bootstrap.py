@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lisabench.harness.metrics import Counts, columns, scores
+from lisabench.harness.metrics import Counts, scores
 from lisabench.harness.statistics.bootstrap import (
     SCORES,
     Draws,
@@ -15,15 +15,6 @@ from lisabench.harness.statistics.estimate import Estimate
 pytestmark = pytest.mark.no_clock
 
 BOX = (0, 0, 1, 1)
-DRAWS = Draws()
-
-
-def scored(ids, queries, draws=DRAWS):
-    return bootstrap_scores(ids, columns(queries), draws)
-
-
-def compared(ids, before, after, draws=DRAWS):
-    return bootstrap_differences(ids, columns(before), columns(after), draws)
 
 
 def answer(target, intersection, false=0, failed=False):
@@ -86,7 +77,7 @@ def scipys(columns, statistic, images):
 def test_the_interval_of_a_difference_is_scipys_over_the_sums_of_each_image(name):
     ids, before = answers(0)
     _, after = answers(1, skill=0.65)
-    found = compared(ids, before, after)[name]
+    found = bootstrap_differences(ids, before, after)[name]
     columns = [summed(ids, column) for side in (before, after) for column in parts(side)[name]]
 
     def difference(a, b, c, d, axis):
@@ -105,7 +96,7 @@ def test_the_interval_of_a_difference_is_scipys_over_the_sums_of_each_image(name
 @pytest.mark.parametrize("name", SCORES)
 def test_the_interval_of_a_score_is_scipys_over_the_sums_of_each_image(name):
     ids, queries = answers(0)
-    found = scored(ids, queries)[name]
+    found = bootstrap_scores(ids, queries)[name]
     columns = [summed(ids, column) for column in parts(queries)[name]]
     expected = scipys(columns, lambda a, b, axis: a.sum(axis) / b.sum(axis), found.n)
     ends = expected.confidence_interval
@@ -117,8 +108,8 @@ def test_the_interval_of_a_score_is_scipys_over_the_sums_of_each_image(name):
 def test_the_scores_are_those_of_the_metrics():
     ids, before = answers(0)
     _, after = answers(1)
-    mine, theirs = scored(ids, before), scores(before)
-    gains = compared(ids, before, after)
+    mine, theirs = bootstrap_scores(ids, before), scores(before)
+    gains = bootstrap_differences(ids, before, after)
     for name in SCORES:
         assert mine[name].value == pytest.approx(theirs[name], rel=1e-12, abs=0)
         assert gains[name].value == pytest.approx(
@@ -128,14 +119,14 @@ def test_the_scores_are_those_of_the_metrics():
 
 def test_both_sides_are_scored_on_the_same_draw_so_that_equal_sides_differ_by_nothing():
     ids, queries = answers(0)
-    for found in compared(ids, queries, queries).values():
+    for found in bootstrap_differences(ids, queries, queries).values():
         assert (found.value, found.low, found.high, found.detectable_difference) == (0, 0, 0, 0)
 
 
 def test_more_queries_about_the_same_images_do_not_narrow_the_interval():
     targets = [(100 + 10 * i, 5 * i) for i in range(20)]
     ids, queries = [str(i) for i in range(20)], [answer(*target) for target in targets]
-    once, often = scored(ids, queries), scored(ids * 5, queries * 5)
+    once, often = bootstrap_scores(ids, queries), bootstrap_scores(ids * 5, queries * 5)
     for name in SCORES:
         ends = (once[name].low, once[name].high)
         np.testing.assert_allclose((often[name].low, often[name].high), ends, rtol=1e-12, atol=0)
@@ -143,41 +134,41 @@ def test_more_queries_about_the_same_images_do_not_narrow_the_interval():
 
 
 def test_one_image_gives_scores_without_intervals():
-    found = scored(["a", "a"], [answer(10, 5), answer(10, 10)], Draws(seed=3))
+    found = bootstrap_scores(["a", "a"], [answer(10, 5), answer(10, 10)], Draws(seed=3))
     assert found["gIoU"] == Estimate(0.75, None, None, n=1)
-    gained = compared(["a"], [answer(10, 5)], [answer(10, 10)], Draws(seed=3))
+    gained = bootstrap_differences(["a"], [answer(10, 5)], [answer(10, 10)], Draws(seed=3))
     assert gained["gIoU"] == Estimate(0.5, None, None, n=1)
 
 
 def test_a_failed_query_counts_as_nothing_found_even_where_nothing_was_to_be_found():
-    found = scored(["a", "b"], [answer(0, 0, failed=True), answer(10, 10)])
+    found = bootstrap_scores(["a", "b"], [answer(0, 0, failed=True), answer(10, 10)])
     assert found["gIoU"].value == 0.5
     assert found["mIoU"].value == 1
 
 
 def test_a_score_that_no_query_defines_is_unknown():
     nothing = [answer(0, 0), answer(0, 0)]
-    found = scored(["a", "b"], nothing)
+    found = bootstrap_scores(["a", "b"], nothing)
     assert (found["gIoU"].value, found["cIoU"], found["mIoU"]) == (1, None, None)
-    gained = compared(["a", "b"], nothing, [answer(0, 0), answer(0, 0, false=5)])
+    gained = bootstrap_differences(["a", "b"], nothing, [answer(0, 0), answer(0, 0, false=5)])
     assert (gained["gIoU"].value, gained["cIoU"]) == (-0.5, None)
 
 
 def test_draws_that_do_not_define_a_score_are_left_out():
-    found = scored(["a", "b"], [answer(10, 5), answer(0, 0)])["mIoU"]
+    found = bootstrap_scores(["a", "b"], [answer(10, 5), answer(0, 0)])["mIoU"]
     assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
 
 
 def test_the_seed_makes_an_interval_repeatable_and_another_seed_another():
     ids, queries = answers(0, images=20)
-    found = [scored(ids, queries, Draws(seed=seed))["gIoU"] for seed in (5, 5, 6)]
+    found = [bootstrap_scores(ids, queries, Draws(seed=seed))["gIoU"] for seed in (5, 5, 6)]
     assert found[0] == found[1]
     assert found[0].low != found[2].low
 
 
 def test_an_estimate_beyond_the_smallest_detectable_difference_excludes_zero_either_way():
     ids, before = answers(0, images=15)
-    found = compared(ids, before, answers(1, images=15)[1])["cIoU"]
+    found = bootstrap_differences(ids, before, answers(1, images=15)[1])["cIoU"]
     limit, below, above = (
         found.detectable_difference,
         found.low - found.value,
@@ -194,8 +185,8 @@ def test_few_images_reach_farther_out_and_many_hardly():
 
 def test_unlike_lists_are_refused():
     with pytest.raises(ValueError, match=r"lists of \[1, 2\]"):
-        scored(["a"], [answer(1, 1)] * 2)
+        bootstrap_scores(["a"], [answer(1, 1)] * 2)
     with pytest.raises(ValueError, match="at least one"):
-        scored([], [])
+        bootstrap_scores([], [])
     with pytest.raises(ValueError, match="same queries"):
-        compared(["a"], [answer(1, 1)], [answer(2, 1)])
+        bootstrap_differences(["a"], [answer(1, 1)], [answer(2, 1)])

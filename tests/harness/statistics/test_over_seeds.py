@@ -11,7 +11,6 @@ from simulated_seeds import coverage, power
 from simulation import TRIALS, at_least
 from study_factory import pixel_counts_of
 
-from lisabench.harness.metrics import columns
 from lisabench.harness.records import pixel_counts
 from lisabench.harness.records.pixel_counts import chosen
 from lisabench.harness.statistics import over_seeds
@@ -43,9 +42,7 @@ def test_one_seed_has_the_interval_of_its_images():
     before, after = side(0.7, 1), side(0.6, 2)
     found = differences([sums(before)], [sums(after)])
     images = [str(scene) for scene in before.scene]
-    expected = bootstrap_differences(
-        images, columns(before.counts()), columns(after.counts()), Draws(seed=1)
-    )
+    expected = bootstrap_differences(images, before.counts(), after.counts(), Draws(seed=1))
     for name, one in found.items():
         assert one.value == pytest.approx(expected[name].value, abs=1e-12)
         assert (one.low, one.high) == pytest.approx(
