@@ -17,12 +17,14 @@ card: 8GB                           in place of reference and bound, for the qua
 published: 0.57                     what the claim's author measured, in the same unit
 source: the paper, table 3          who says so, and how it is read here
 needs: a training                   in place of a quantity: what this run lacks to measure it
+means: {confirmed: ..., refuted: ...}  what each verdict means for someone who chooses a model, in a
+                                    sentence each
 
 `claim_checks` says which of these go together.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,6 +48,7 @@ class Claim(BaseModel):
     published: float | None = None
     source: str | None = None
     needs: str | None = Field(default=None, min_length=1)
+    means: dict[Literal["confirmed", "refuted", "inconclusive"], str] = {}
 
     @property
     def is_fit(self) -> bool:
@@ -66,6 +69,8 @@ class Claim(BaseModel):
             references: what each case, or training, that it can be about is compared with.
         """
         record = self.model_dump(mode="json")
+        if not self.means:
+            del record["means"]  # versions from before there were meanings refuse the key
         if self.card is not None:
             # What such a claim has published is that the need is at most the card's size.
             size_bytes = card_bytes(self.card)

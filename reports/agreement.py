@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from ..harness import masks
-from ..harness.metrics import METRICS, Counts, columns, iou
+from ..harness.metrics import METRICS, Counts, iou
 from ..harness.records.query import QueryRecord
 from .schema_base import AnswerSpread
 
@@ -142,7 +142,7 @@ def _points(of_several: Sequence[Answers]) -> dict[str, float]:
     of_whole_processes = []
     for process in sorted(counts):
         if len(counts[process]) == len(of_several):
-            of_whole_processes.append(columns(counts[process]))
+            of_whole_processes.append(counts[process])
     spread = {}
     for name in SCORES:
         values = []

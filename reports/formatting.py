@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..harness.statistics.verdicts import images_to_tell, quality_word
-from .schema_base import AnswerSpread, Milliseconds, Points, Ratio
+from .schema_base import AnswerSpread, Joules, Milliseconds, Points, Ratio
 
 NOT_AVAILABLE = "n/a"
 WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."
@@ -62,15 +62,24 @@ def joules(energy_mj: float | None) -> str:
 
 def milliseconds_change(change: Milliseconds) -> str:
     """Return a difference of times with its interval: ``-52.0 [-69.3, -34.8]``, without unit."""
-    if change.ms is None:
+    return _signed_with_interval(change.ms, change.low, change.high)
+
+
+def joules_change(change: Joules) -> str:
+    """Return a difference of energies with its interval: ``-9.3 [-9.5, -9.1]``, without unit."""
+    return _signed_with_interval(change.joules, change.low, change.high)
+
+
+def _signed_with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
         return NOT_AVAILABLE
-    if change.low is None or change.high is None:
-        return _signed_ms(change.ms)
-    return f"{_signed_ms(change.ms)} [{_signed_ms(change.low)}, {_signed_ms(change.high)}]"
+    if low is None or high is None:
+        return _signed(value)
+    return f"{_signed(value)} [{_signed(low)}, {_signed(high)}]"
 
 
-def _signed_ms(value: float) -> str:
-    """Return a difference with one decimal, or two below 1 ms; ``z`` writes -0.00 as +0.00."""
+def _signed(value: float) -> str:
+    """Return a difference with one decimal, or two below 1; ``z`` writes -0.00 as +0.00."""
     if abs(value) >= 1:
         return f"{value:+z,.1f}"
     return f"{value:+z,.2f}"

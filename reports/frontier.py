@@ -19,7 +19,6 @@ from .drawing import (
     canvas,
     head_in,
     heading,
-    mark,
     mark_line,
     widest_in,
     wrapped,
@@ -195,7 +194,7 @@ def frontier_figure(frontier: Frontier, sheet: Sheet = REPORT_SHEET) -> Figure:
             strip_in = layout.strip_in - title_in
             bottom_in -= layout.strip_in
             lowest = add_axes(figure, x_in, bottom_in, layout.panel_in, strip_in)
-            _draw_strip(sheet, lowest, main, frontier, cost, row_names, is_first=column == 0)
+            _draw_strip(sheet, lowest, frontier, cost, row_names, is_first=column == 0)
             _share_costs(main, lowest)
         lowest.set_xlabel(_cost_label(sheet, frontier, cost, layout.panel_in))
 
@@ -290,14 +289,12 @@ def _draw_main(sheet: Sheet, axes: Axes, frontier: Frontier, cost: str, is_first
 def _draw_strip(
     sheet: Sheet,
     axes: Axes,
-    main: Axes,
     frontier: Frontier,
     cost: str,
     names: Mapping[str, str],
     is_first: bool,
 ) -> None:
     """Draw a tick at the cost of each variant without a quality, a row each."""
-    axes.set_xlim(main.get_xlim())
     middles = []
     end = 0.0
     for variant in frontier.unmeasured:
@@ -324,20 +321,6 @@ def _draw_strip(
 
 
 def _draw_tick(sheet: Sheet, axes: Axes, row: float, cost: Estimate, look: Look) -> None:
-    """Draw a tick with its interval; an arrow with its number, if it is far to the right."""
-    farthest = axes.get_xlim()[1]
-    if cost.value > farthest:
-        (arrow,) = axes.plot(farthest, row, **mark(sheet, look, size=6))
-        arrow.set(marker=">", clip_on=False)
-        axes.annotate(
-            f"{cost.value:.2f}x",
-            (farthest, row),
-            (-sheet.scaled(9), 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-        )
-        return
     (tick,) = axes.plot(cost.value, row, "|", color=look.colour)
     tick.set(markersize=sheet.scaled(12), markeredgewidth=sheet.scaled(2))
     if cost.low is not None and cost.high is not None:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from ..harness.metrics import CountColumns, Counts, columns
-from ..harness.records.run import CaseRecords
+from ..harness.metrics import Counts
 from ..harness.statistics.bootstrap import (
     SCORES,
     Draws,
@@ -50,13 +49,14 @@ class ScoredQuery:
 S = TypeVar("S", bound=Scored)
 
 
-def intervals(case: CaseRecords) -> dict[str, tuple[float, float]]:
+def intervals(queries: Sequence[Scored]) -> dict[str, tuple[float, float]]:
     """Return the 95 % intervals of those `SCORES` that are defined, as the summary has them."""
-    if not case.scored:
+    if not queries:
         return {}
-    images = [query.image_id for query in case.scored]
+    images = [query.image_id for query in queries]
+    counts = [query.counts for query in queries]
     ends = {}
-    for name, score in bootstrap_scores(images, case.counts, DRAWS).items():
+    for name, score in bootstrap_scores(images, counts, DRAWS).items():
         if score is not None and score.low is not None and score.high is not None:
             ends[name] = (score.low, score.high)
     return ends
@@ -72,21 +72,9 @@ def points(before: Sequence[Scored], after: Sequence[Scored]) -> dict[str, Point
     if not reference:
         return no_points()
     images = [query.image_id for query in reference]
-    before_counts = columns(query.counts for query in reference)
-    after_counts = columns(query.counts for query in candidate)
-    return points_of_columns(images, before_counts, after_counts)
-
-
-def points_of_columns(
-    image_ids: Sequence[str], before: CountColumns, after: CountColumns
-) -> dict[str, Points | None]:
-    """Return candidate minus reference in points, by `SCORES`.
-
-    Args:
-        image_ids: for each query, the image that it is about; at least one.
-        before, after: the counts of the reference and of the candidate, in the same order.
-    """
-    differences = bootstrap_differences(image_ids, before, after, DRAWS)
+    counts_before = [query.counts for query in reference]
+    counts_after = [query.counts for query in candidate]
+    differences = bootstrap_differences(images, counts_before, counts_after, DRAWS)
     result: dict[str, Points | None] = {}
     for name, difference in differences.items():
         result[name] = Points.from_estimate(difference.in_points()) if difference else None

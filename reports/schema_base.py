@@ -485,6 +485,37 @@ class Ratio(Strict):
 NO_RATIO = Ratio(ratio=None, low=None, high=None, processes=0, smallest_detectable=None)
 
 
+class Joules(Strict):
+    """Mean over the pairs of processes of candidate minus reference, with a t interval."""
+
+    joules: float | None = Field(
+        description="Candidate minus reference: below 0 is less energy. Null without a pair."
+    )
+    low: float | None = Field(
+        description="Lower end of the 95 % interval; null with fewer than two pairs."
+    )
+    high: float | None = Field(
+        description="Upper end of the 95 % interval; null with fewer than two pairs."
+    )
+    processes: Count = Field(description="Pairs of processes compared.")
+
+    @classmethod
+    def from_estimate(cls, estimate: Estimate | None) -> Self:
+        """Return the difference of an estimate in joules, all null without one."""
+        if estimate is None:
+            return cls(joules=None, low=None, high=None, processes=0)
+        return cls(
+            joules=estimate.value, low=estimate.low, high=estimate.high, processes=estimate.n
+        )
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The difference with its interval; None without a pair."""
+        if self.joules is None:
+            return None
+        return Estimate(self.joules, self.low, self.high, self.processes)
+
+
 class Milliseconds(Strict):
     """Mean over the pairs of processes of candidate minus reference, with a t interval.
 

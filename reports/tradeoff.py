@@ -98,7 +98,7 @@ def draw_points(
         sheet: size of the figure.
         axes: their place on the figure does not change any more.
         variants: all points, the reference among them.
-        costs: further costs that the horizontal axis has room for, unless they are far away.
+        costs: further costs that the horizontal axis has room for.
         mark_pt: size of the marks, in points of a report's figure.
     """
     _fit(axes, variants, costs)
@@ -123,13 +123,11 @@ def tradeoff_message(variants: Sequence[Variant], kind: str = "variant") -> str:
     outside = 0
     for variant in variants:
         cost, points = variant.cost, variant.points
-        is_cheaper = cost.high is not None and cost.high < 1
-        is_dearer = cost.low is not None and cost.low > 1
-        is_within = points.low is not None and points.low >= -QUALITY_THRESHOLD
-        is_worse = points.high is not None and points.high < -QUALITY_THRESHOLD
-        if is_cheaper and is_within:
+        if cost.low is None or cost.high is None or points.low is None or points.high is None:
+            continue
+        if cost.high < 1 and points.low >= -QUALITY_THRESHOLD:
             inside[variant.name] = None
-        if is_dearer or is_worse:
+        if cost.low > 1 or points.high < -QUALITY_THRESHOLD:
             outside += 1
     within = f"within {QUALITY_THRESHOLD:g} points"
     if inside:
@@ -146,16 +144,14 @@ def _signed(points: float, _: object) -> str:
 
 def _fit(axes: Axes, variants: Sequence[Variant], further_costs: Sequence[Estimate]) -> None:
     """Let both axes reach as far as the intervals, and the zone be seen."""
-    of_variants = [variant.cost for variant in variants]
-    # An interval of two processes that differ would press all marks to the left, and so would a
-    # further cost that is far away.
-    farthest = CUT_AT * max(1, *(cost.value for cost in of_variants))
-    near_costs = [cost for cost in further_costs if cost.value <= farthest]
-    costs = [1.0, *_ends([*of_variants, *near_costs])]
+    drawn_costs = [*(variant.cost for variant in variants), *further_costs]
+    costs = [1.0, *_ends(drawn_costs)]
     points = [-1.5 * QUALITY_THRESHOLD, 1.5 * QUALITY_THRESHOLD]
     points += _ends([variant.points for variant in variants])
     # Of costs that hardly differ, the axis is not stretched until noise fills it.
     costs += [0.9, 1.05]
+    # An interval of two processes that differ would press all marks to the left.
+    farthest = CUT_AT * max(1, *(cost.value for cost in drawn_costs))
     costs = [min(cost, farthest) for cost in costs]
     for values, set_limits in ((costs, axes.set_xlim), (points, axes.set_ylim)):
         low, high = min(values), max(values)

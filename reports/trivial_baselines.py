@@ -5,47 +5,20 @@ the same queries, about eight images at least. With fewer images, one miss would
 then there is a warning, as also where the 95 % interval of the difference reaches down to 0.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-import numpy as np
-
-from ..harness.metrics import METRICS, CountColumns
+from ..harness.metrics import METRICS
 from ..harness.records.manifest import CaseEntry
+from ..harness.records.query import QueryRecord
 from ..harness.records.run import CaseRecords
-from .quality import points_of_columns
+from .quality import Scored, ScoredQuery, in_both, points
 from .schema_base import AgainstTrivialBaseline
 
 # With fewer images the 95 % interval of a score is too narrow: see the simulated coverage in
 # `harness.statistics.bootstrap`.
 FEWEST_IMAGES = 8
 WHOLE_IMAGE, EMPTY = "whole-image", "empty"
-
-
-@dataclass(frozen=True)
-class _Answered:
-    """The queries that a case answered, by their ids.
-
-    Attributes:
-        sample_ids: of the queries, sorted.
-        image_ids: of their images.
-        counts: their pixel counts.
-    """
-
-    sample_ids: list[str]
-    image_ids: list[str]
-    counts: CountColumns
-
-    def only(self, sample_ids: Set[str]) -> "_Answered":
-        """Return some of the queries."""
-        if len(sample_ids) == len(self.sample_ids):
-            return self
-        places = [place for place, name in enumerate(self.sample_ids) if name in sample_ids]
-        return _Answered(
-            [self.sample_ids[place] for place in places],
-            [self.image_ids[place] for place in places],
-            self.counts.chosen(np.array(places, dtype=np.int64)),
-        )
 
 
 def against_trivial_baselines(cases: Sequence[CaseRecords]) -> list[AgainstTrivialBaseline]:
@@ -57,7 +30,7 @@ def against_trivial_baselines(cases: Sequence[CaseRecords]) -> list[AgainstTrivi
     evaluated = {}
     for case in cases:
         answered = _answered(case)
-        if not case.entry.is_model and answered.sample_ids:
+        if not case.entry.is_model and answered:
             evaluated[case.name] = answered
     comparisons = []
     for case in cases:
@@ -68,30 +41,23 @@ def against_trivial_baselines(cases: Sequence[CaseRecords]) -> list[AgainstTrivi
     return comparisons
 
 
-def _answered(case: CaseRecords) -> _Answered:
-    queries = case.scored
-    places = [place for place, query in enumerate(queries) if query.answered]
-    places.sort(key=lambda place: queries[place].sample_id)
-    return _Answered(
-        [queries[place].sample_id for place in places],
-        [queries[place].image_id for place in places],
-        case.counts.chosen(np.array(places, dtype=np.int64)),
-    )
+def _answered(case: CaseRecords) -> list[QueryRecord]:
+    return [query for query in case.scored if query.answered]
 
 
 def _against_best(
-    entry: CaseEntry, answered: _Answered, evaluated: Mapping[str, _Answered]
+    entry: CaseEntry, answered: list[QueryRecord], evaluated: dict[str, list[QueryRecord]]
 ) -> AgainstTrivialBaseline | None:
     """Return a model against the trivial baseline with the smallest gap to it.
 
     None if no query is in both.
     """
+    baselines: dict[str, Sequence[Scored]] = {**_computed(answered), **evaluated}
     pairs = {}
     gaps = {}
-    for name, baseline in {**_computed(answered), **evaluated}.items():
-        common = set(baseline.sample_ids).intersection(answered.sample_ids)
-        if common:
-            of_baseline, of_model = baseline.only(common), answered.only(common)
+    for name, queries in baselines.items():
+        of_baseline, of_model = in_both(queries, answered)
+        if of_model:
             pairs[name] = of_baseline, of_model
             gaps[name] = _gIoU(of_model) - _gIoU(of_baseline)
     if not gaps:
@@ -99,8 +65,7 @@ def _against_best(
     # Of two equally good ones, the one that the run has evaluated is named.
     best = min(gaps, key=lambda name: (gaps[name], name not in evaluated))
     of_baseline, of_model = pairs[best]
-    differences = points_of_columns(of_baseline.image_ids, of_baseline.counts, of_model.counts)
-    difference = differences["gIoU"]
+    difference = points(of_baseline, of_model)["gIoU"]
     if difference is None:
         return None
     if gaps[best] <= 0:
@@ -126,22 +91,25 @@ def _is_checkpoint(entry: CaseEntry) -> bool:
     return (entry.settings or {}).get("weights_hash") is not None
 
 
-def _computed(answered: _Answered) -> dict[str, _Answered]:
+def _computed(queries: Sequence[QueryRecord]) -> dict[str, list[ScoredQuery]]:
     """Return what the whole image and an empty mask would score on these queries."""
-    counts = answered.counts
-    whole = replace(
-        counts,
-        intersection_px=counts.target_px,
-        union_px=counts.valid_px,
-        predicted_px=counts.valid_px,
-    )
-    nothing = np.zeros_like(counts.target_px)
-    none = replace(counts, intersection_px=nothing, union_px=counts.target_px, predicted_px=nothing)
-    return {WHOLE_IMAGE: replace(answered, counts=whole), EMPTY: replace(answered, counts=none)}
+    whole_image, empty = [], []
+    for query in queries:
+        counts = query.counts
+        whole = replace(
+            counts,
+            intersection_px=counts.target_px,
+            union_px=counts.valid_px,
+            predicted_px=counts.valid_px,
+        )
+        none = replace(counts, intersection_px=0, union_px=counts.target_px, predicted_px=0)
+        whole_image.append(ScoredQuery(query.sample_id, query.image_id, whole))
+        empty.append(ScoredQuery(query.sample_id, query.image_id, none))
+    return {WHOLE_IMAGE: whole_image, EMPTY: empty}
 
 
-def _gIoU(queries: _Answered) -> float:
-    gIoU = METRICS["gIoU"].compute(queries.counts)
+def _gIoU(queries: Sequence[Scored]) -> float:
+    gIoU = METRICS["gIoU"].compute([query.counts for query in queries])
     assert gIoU is not None, "there is at least one query"
     return gIoU
 

@@ -17,8 +17,10 @@ from ...harness.errors import UsageError
 from ...models import adapter_files, registry
 from .. import subprocesses, suite_file
 from . import git, packages
-from .versions import OWN_TREE, PACKAGE, Version, Worktree, is_lisabench
+from .versions import PACKAGE, Version, Worktree, is_lisabench
 
+# The folder of the lisabench that runs this.
+OWN_TREE = Path(__file__).parents[2]
 WORKTREE = "worktree"
 # The modules that lisabench depends on, but for those that only some platforms have.
 NEEDED = (

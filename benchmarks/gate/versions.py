@@ -16,11 +16,10 @@ from typing import Any
 
 from ...harness.errors import NothingToCompare, RunFailed, UsageError
 from ...models import adapter_files
-from .. import capabilities, subprocesses
+from .. import subprocesses
 from ..subprocesses import Command, Done, last_line
 
 PACKAGE = "lisabench"
-OWN_TREE = Path(__file__).parents[2]  # the folder of the lisabench that runs this
 ROOMS = ("harness", "models", "datasets", "reports", "benchmarks")
 LANDMARKS = ("__init__.py", "cli.py", "benchmarks/suites")  # every version has these
 # Prints where top-level modules would be imported from, without importing them.
@@ -79,11 +78,8 @@ class Version:
         """What it says that it can do; see `benchmarks.capabilities`.
 
         A version from before ``doctor --json`` listed them has none. Such a version can be measured
-        alone, with a memory pass in every process. The version that runs this need not be asked,
-        which takes seconds.
+        alone, with a memory pass in every process.
         """
-        if self.tree.resolve() == OWN_TREE.resolve():
-            return frozenset(capabilities.capabilities())
         done = self.run("doctor", "--json")
         try:
             report = json.loads(done.stdout)

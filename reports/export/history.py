@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...harness.environment import comparable_facts
 from ...harness.errors import UsageError
-from ...harness.metrics import SCORES, scores_of
+from ...harness.metrics import SCORES, scores
 from ...harness.paths import missing
 from ...harness.records.history import HistoryLine, HistoryValue, Unit, read_history
 from ...harness.records.journal import append
@@ -147,9 +147,9 @@ def _scores(case: CaseRecords) -> dict[str, Estimate]:
     """Return the scores that have intervals; none for random weights."""
     if case.entry.has_quality is not True:
         return {}
-    ends = intervals(case)
+    ends = intervals(case.scored)
     images = len({query.image_id for query in case.scored})
-    values = scores_of(case.counts)
+    values = scores(query.counts for query in case.scored)
     estimates = {}
     for name in SCORES:
         value = values[name]

@@ -26,7 +26,7 @@ from pydantic import Field
 from ...harness import masks
 from ...harness.contract import STAGES
 from ...harness.environment import different_machines
-from ...harness.metrics import METRICS, columns
+from ...harness.metrics import METRICS
 from ...harness.statistics.estimate import Estimate
 from ...harness.statistics.power import smallest_found
 from ...harness.statistics.ratios import paired_ratio, unpaired_difference, unpaired_ratio
@@ -614,8 +614,8 @@ def _quality(pair: _CasePair) -> Iterator[Check]:
         if own_points and allowed is not None:
             why = _joined(why, OWN_SPREAD)
         numbers = {
-            "before": METRICS[name].compute(columns(query.counts for query in before)),
-            "after": METRICS[name].compute(columns(query.counts for query in after)),
+            "before": METRICS[name].compute([query.counts for query in before]),
+            "after": METRICS[name].compute([query.counts for query in after]),
             "limit": limit,
         }
         if difference is not None:

@@ -80,9 +80,11 @@ class ClaimRow:
 
     verdict: str
     claim: str
+    regime: str
     measured: str
     bound: str
     published: str
+    meaning: str
     note: str
 
 
@@ -289,9 +291,11 @@ def _claims(summary: Summary) -> list[ClaimRow]:
         row = ClaimRow(
             verdict=claim.verdict,
             claim=one_line(claim.claim),
+            regime=claim.regime or "-",
             measured=verdict_words.claim_measured(claim),
             bound=verdict_words.claim_bound(claim),
             published=verdict_words.claim_value(claim.published, claim.unit),
+            meaning=one_line(claim.meaning or ""),
             note=one_line(". ".join(note for note in notes if note)),
         )
         rows.append(row)

@@ -15,7 +15,7 @@ WHAT_PARTS_ARE = (
     "pairs of processes."
 )
 HOW_PARTS_ADD_UP = (
-    "Milliseconds and bytes add up: the whole is the sum of the rest of its row (in round "
+    "Milliseconds, bytes and joules add up: the whole is the sum of the rest of its row (in round "
     "brackets: shares of it). Ratios of times multiply: the whole is the product of the rest of "
     "its row. A cost that is fixed in milliseconds looks like an interaction among ratios. In a "
     "row of three factors the interaction includes those of two factors, which have rows of their "
@@ -50,6 +50,7 @@ def attribution_tables(summary: Summary, figure: str) -> str:
         _milliseconds_note(summary),
         _ratios_table(summary),
         _memory_table(summary),
+        _energy_table(summary),
     ]
     return "\n\n".join(section for section in sections if section)
 
@@ -177,3 +178,19 @@ def _memory_table(summary: Summary) -> str:
     if any(case.memory.instrument == RESIDENT_SET for case in summary.cases):
         kind = "growth of memory, build left out"
     return markdown_table(_header(f"{kind} ({unit.name})", factors), rows)
+
+
+def _energy_table(summary: Summary) -> str:
+    """Return the table of energy; empty where no change of energy can be taken apart."""
+    factors = _factors(summary)
+    rows = []
+    for attribution in summary.attributions:
+        energy = attribution.energy
+        if energy is None:
+            continue
+        own = {factor: formatting.joules_change(part) for factor, part in energy.own.items()}
+        whole = formatting.joules_change(energy.whole)
+        interaction = formatting.joules_change(energy.interaction)
+        name = _change_name(summary, attribution)
+        rows.append(_change_row(name, attribution, factors, whole, own, interaction))
+    return markdown_table(_header("energy of a query (J)", factors), rows) if rows else ""

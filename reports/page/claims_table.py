@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ...harness.text import code, escape, message
-from ..markdown import Markup, bold, bullet_list, markdown_table
+from ..markdown import Markup, Row, bold, bullet_list, markdown_table
 from ..run.schema import ClaimResult
 from ..run.verdict_words import claim_bound, claim_measured, claim_value
 
@@ -12,20 +12,27 @@ def claims_table(claims: Sequence[ClaimResult]) -> str:
     """Return the claims, each with its verdict first; empty without claims."""
     if not claims:
         return ""
+    has_regime = any(claim.regime for claim in claims)
+    has_meaning = any(claim.meaning for claim in claims)
+    header = ["verdict", "claim"]
+    if has_regime:
+        header.append("answers")
+    header += ["measured [95 % interval]", "bound", "published"]
+    if has_meaning:
+        header.append("what it means")
     rows = []
     for claim in claims:
-        published = claim_value(claim.published, claim.unit)
-        verdict = bold(claim.verdict)
-        rows.append(
-            [
-                verdict,
-                claim.claim,
-                claim_measured(claim),
-                claim_bound(claim),
-                published,
-            ]
-        )
-    header = ["verdict", "claim", "measured [95 % interval]", "bound", "published"]
+        row: Row = [bold(claim.verdict), claim.claim]
+        if has_regime:
+            row.append(claim.regime or "-")
+        row += [
+            claim_measured(claim),
+            claim_bound(claim),
+            claim_value(claim.published, claim.unit),
+        ]
+        if has_meaning:
+            row.append(claim.meaning or "-")
+        rows.append(row)
     return markdown_table(header, rows, numbers=False)
 
 

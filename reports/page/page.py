@@ -77,7 +77,10 @@ BATCHES_TRIED = (
     "adapter has `encoder_batch`, its images are encoded so many at a time as took `vision` least "
     "time, again within 2 %. Milliseconds are per query."
 )
-COLD = "This happens once per process and is in no number above."
+COLD = (
+    "This happens once per process and is in no number above. The first query is that of a timed "
+    "process. On a GPU other cases are built at the same time, which makes it longer."
+)
 WARM_UP = "The warm-up of each process is in no number above either."
 NO_QUERY_NEEDED = (
     "Answers made without the image and the query. A model that is not better has learnt nothing."

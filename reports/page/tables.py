@@ -24,6 +24,18 @@ PREPARED = (
     "What the first process of a case has compiled, later ones read from PyTorch's cache on the "
     "disk. The first may find some of it there already, from an earlier case or run."
 )
+ENERGY_OF_PASS = (
+    "Energy is from a pass of its own: a process evaluates the same queries again and again, and "
+    "the mean power between two changes of NVML's counter, times the seconds of a query, is the "
+    "energy of a query."
+)
+ENERGY_OF_BLOCKS = (
+    "Energy is from NVML's counter, read around each block of queries and divided by their number."
+)
+ENERGY_OF_GPU = (
+    "It is of the whole GPU, idle power included. A ratio is that of the means over the queries of "
+    "each process, paired by process."
+)
 # A column of the comparison: a case, and how it compares with the reference; None for the
 # reference itself.
 Column = tuple[Case, Comparison | None]
@@ -334,11 +346,7 @@ def _footnotes(summary: Summary) -> Iterator[str]:
     if any(comparison.memory_definition == "growth" for comparison in comparisons):
         yield f"Memory: a ratio is of {GROWTH}."
     if any(comparison.energy.ratio is not None for comparison in comparisons):
-        yield (
-            "Energy is from NVML's counter, read around each block of queries and divided by their "
-            "number. It is of the whole GPU, idle power included. A ratio is that of the means "
-            "over the queries of each process, paired by process."
-        )
+        yield f"{_energy_source(summary)} {ENERGY_OF_GPU}"
     if any(comparison.end_to_end.processes == 1 for comparison in comparisons):
         yield "One pair of processes gives a ratio, but no interval."
     if any(formatting.interval_is_point(comparison.peak_memory) for comparison in comparisons):
@@ -348,6 +356,15 @@ def _footnotes(summary: Summary) -> Iterator[str]:
         )
     if any(case.has_quality is False for case in summary.cases):
         yield formatting.WHY_NO_QUALITY
+
+
+def _energy_source(summary: Summary) -> str:
+    """Return how the energy of a query was read."""
+    powers_w = [case.power_w for case in summary.cases if case.power_w is not None]
+    if not powers_w:
+        return ENERGY_OF_BLOCKS
+    lowest, highest = round(min(powers_w)), round(max(powers_w))
+    return f"{ENERGY_OF_PASS} The mean power was {lowest} to {highest} W."
 
 
 def _twin_notes(summary: Summary) -> Iterator[str]:

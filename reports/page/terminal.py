@@ -334,6 +334,8 @@ def _claims(claims: Sequence[ClaimResult], width: int) -> Text:
     lines = [Text(verdict_words.claims_in_one_line(claims))]
     for claim in claims:
         result = f": {verdict_words.claim_measured(claim)}" if claim.measured is not None else ""
+        if claim.regime:
+            result += f" ({claim.regime})"
         first = f"  {claim.verdict:{verdict_width}}  "
         line = Text(_wrapped(f"{claim.claim}{result}", width, first, " " * len(first)))
         line.stylize(CLAIM_STYLES.get(claim.verdict, ""), 2, 2 + len(claim.verdict))

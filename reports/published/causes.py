@@ -6,7 +6,6 @@ Milliseconds, joules and GiB add up: the whole change is the sum of the parts in
 from collections.abc import Sequence
 
 from ...harness.errors import DataError
-from ...harness.statistics.estimate import Estimate
 from ...harness.text import code
 from ..markdown import Markup, Row, markdown_table
 from ..run.schema import Attribution
@@ -58,12 +57,10 @@ def _rows(attribution: Attribution, factors: Sequence[str]) -> list[Row]:
         parts = [time.own[factor] for factor in factors]
         cells = [change(part.estimate) for part in (*parts, time.interaction, time.whole)]
         rows.append([Markup(f"{label}: time of a query, ms"), *cells])
-    energy = getattr(attribution, "energy", None)  # summaries will have the field
+    energy = attribution.energy
     if energy is not None and energy.whole.joules is not None:
         parts = [energy.own[factor] for factor in factors]
-        cells = []
-        for part in (*parts, energy.interaction, energy.whole):
-            cells.append(change(Estimate(part.joules, part.low, part.high, part.processes)))
+        cells = [change(part.estimate) for part in (*parts, energy.interaction, energy.whole)]
         rows.append([Markup(f"{label}: energy of a query, J"), *cells])
     memory = attribution.memory
     if memory.whole.bytes is not None:

@@ -112,11 +112,11 @@ def _second(claim: ClaimResult, measured: Measured) -> ClaimResult | None:
 
 
 def _same_claim(first: ClaimResult, second: ClaimResult) -> bool:
-    return (first.claim, first.quantity, first.candidate, _regime(first)) == (
+    return (first.claim, first.quantity, first.candidate, first.regime) == (
         second.claim,
         second.quantity,
         second.candidate,
-        _regime(second),
+        second.regime,
     )
 
 
@@ -127,7 +127,7 @@ def _row(claim: ClaimResult, second: ClaimResult | None, regime: str) -> Row:
     if claim.verdict == "not measured":
         regime = DASH
     verdict = _verdict(claim, second)
-    return [claim.claim, _regime(claim) or regime, _published(claim), measured, verdict]
+    return [claim.claim, claim.regime or regime, _published(claim), measured, verdict]
 
 
 def _measured(claim: ClaimResult) -> str:
@@ -167,8 +167,4 @@ def _meaning(claim: ClaimResult, second: ClaimResult | None) -> str | None:
     """Return the sentence for someone who chooses a model."""
     if second is not None and second.verdict != claim.verdict:
         return DISAGREE
-    return getattr(claim, "meaning", None)  # claims will have the field
-
-
-def _regime(claim: ClaimResult) -> str | None:
-    return getattr(claim, "regime", None)  # claims will have the field
+    return claim.meaning

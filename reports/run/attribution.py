@@ -1,6 +1,7 @@
 """Changes taken apart: what each factor causes, where a case differs in several."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import TypeVar
 
 import numpy as np
@@ -12,13 +13,14 @@ from ...harness.statistics.factorial import corners
 from ...harness.statistics.ratios import mean_of
 from ..peaks import memory_by_process
 from ..ratios import mean_milliseconds, medians_ms, paired_ratio_of, time_logs
-from ..schema_base import Ratio, Twin
+from ..schema_base import Joules, Ratio, Twin
 from ..times import END_TO_END, times_by_stage, were_synchronised
 from ..twins import no_narrower
-from .schema import Attribution, Case, Difference, MemoryParts, TimeChange, TimeParts
+from .schema import Attribution, Case, Difference, EnergyParts, MemoryParts, TimeChange, TimeParts
 
 ByProcess = Mapping[int, float]
 Key = TypeVar("Key", int, tuple[int, str])
+Number = TypeVar("Number", int, float)
 
 
 def attribute(
@@ -55,6 +57,7 @@ def attribute(
                 cases=alone,
                 time=_time_parts(records, list(alone), twins, one_clock=len(clocks) == 1),
                 memory=_memory_parts(records, list(alone)),
+                energy=_energy_parts(records, list(alone)),
             )
         )
     return attributions
@@ -141,7 +144,41 @@ def _memory_parts(cases: Sequence[CaseRecords], factors: Sequence[str]) -> Memor
     )
 
 
-def in_all(cases: Sequence[Mapping[Key, int]]) -> list[dict[Key, int]]:
+def _energy_parts(cases: Sequence[CaseRecords], factors: Sequence[str]) -> EnergyParts | None:
+    """Return the parts of a change of the mean energy of a query.
+
+    Returns:
+        None if there is no process in which the energy of all cases is known, or if it is by a pass
+        of its own for some of them and over blocks for others.
+    """
+    if len({bool(case.energy_passes) for case in cases}) > 1:
+        return None
+    means = []
+    for case in cases:
+        of_processes = {}
+        for process, energy_mj in case.energy_mj.items():
+            of_processes[process] = fmean(energy_mj.values()) / 1000
+        means.append(of_processes)
+    before, *after = in_all(means)
+    if not before:
+        return None
+    *own, whole = [_minus(of_case, before) for of_case in after]
+    own_joules = {}
+    for factor, changes in zip(factors, own, strict=True):
+        own_joules[factor] = _mean_joules(changes)
+    return EnergyParts(
+        reference_j=fmean(before.values()),
+        whole=_mean_joules(whole),
+        own=own_joules,
+        interaction=_mean_joules(_interaction(whole, own)),
+    )
+
+
+def _mean_joules(changes: ByProcess) -> Joules:
+    return Joules.from_estimate(mean_of(list(changes.values())))
+
+
+def in_all(cases: Sequence[Mapping[Key, Number]]) -> list[dict[Key, Number]]:
     """Return the numbers of each case under the keys that all cases have.
 
     Only then are the parts of a change parts of the same whole.

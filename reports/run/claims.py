@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median
+from typing import Any
 
 from ...harness.contract import STAGES
 from ...harness.records.costs import Times
@@ -21,7 +22,7 @@ from ...harness.statistics.verdicts import claim_verdict
 from ..energy import ENERGY, energy_ratio
 from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity
 from ..formatting import listed, ratio_with_interval
-from ..peaks import by_resident_set, bytes_on_card, largest_by_process
+from ..peaks import by_resident_set, bytes_on_card, largest_by_process, of_queries
 from ..quality import points
 from ..ratios import log_ratios, memory_logs, paired_ratio_of, time_ratios
 from ..schema_base import NO_RATIO, Ratio, Twin
@@ -44,6 +45,11 @@ from .schema import ClaimResult
 VISION_PARTS = ("clip", "sam_encoder", "projector", "bridge")
 
 NO_MEMORY = "the memory pass has no process of both cases, or read them by different instruments"
+# What a verdict means where the suite says what the other verdicts mean.
+MEANINGS = {
+    "inconclusive": "The interval reaches over the bound: this run cannot tell.",
+    "not measured": "Nothing is known of it from this run.",
+}
 KINDS_OF_ANSWERS = {
     "forced": "for teacher-forced answers only",
     "generated": "for generated answers only",
@@ -84,7 +90,31 @@ def claim_result(claim: StatedClaim, run: Run) -> ClaimResult:
         interval=interval,
         verdict=verdict,
         reason=_joined(finding.about, reason),
+        regime=_regime(claim, run),
+        meaning=claim.means.get(verdict, MEANINGS.get(verdict)) if claim.means else None,
     )
+
+
+def _regime(claim: StatedClaim, run: Run) -> str | None:
+    """Return how the answers of a claim's cases came about, or None if that is not known."""
+    regimes: dict[str, None] = {}  # as an ordered set
+    for entry in run.manifest.cases:
+        if entry.name in (claim.candidate, claim.reference):
+            regime = _regime_of_case(entry.settings or {})
+            if regime is None:
+                return None
+            regimes[regime] = None
+    # Two regimes are a confound, which the verdict must not hide.
+    return " against ".join(reversed(regimes)) or None
+
+
+def _regime_of_case(settings: Mapping[str, Any]) -> str | None:
+    answer = settings.get("answer")
+    if answer == "forced":
+        return "teacher-forced"
+    if answer == "generated":
+        return f"generated, {settings.get('max_new_tokens')} tokens"
+    return None
 
 
 def _joined(*parts: str | None) -> str | None:
@@ -284,6 +314,20 @@ def _peak(claim: StatedClaim, run: Run) -> Finding:
     return replace(finding, about=_in_batches(reference, candidate))
 
 
+def _reserved(claim: StatedClaim, run: Run) -> Finding:
+    """Return the ratio of what the allocator has reserved at most in a query.
+
+    What CUDA graphs keep for themselves is in it.
+    """
+    reference, candidate = _gpu_memory_cases(claim, run)
+    sizes = []
+    for case in (reference, candidate):
+        sizes.append(largest_by_process(of_queries(case.memory), "peak_reserved_bytes"))
+    finding = _of_memory(log_ratios(sizes[0], sizes[1]))
+    how = "by what PyTorch's allocator has reserved, CUDA graphs included"
+    return replace(finding, about=_joined(_in_batches(reference, candidate), how))
+
+
 def _vision_memory(claim: StatedClaim, run: Run) -> Finding:
     """Return the ratio of the memory of vision: weights of its parts, and what its stage allocates.
 
@@ -410,6 +454,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     THROUGHPUT: Quantity("ratio", _throughput),
     ENERGY: Quantity("ratio", _energy),
     "memory.peak": Quantity("ratio", _peak),
+    "memory.reserved": Quantity("ratio", _reserved),
     "memory.vision": Quantity("ratio", _vision_memory),
     "quality.gIoU": Quantity("points", partial(_quality, "gIoU")),
     "quality.cIoU": Quantity("points", partial(_quality, "cIoU")),

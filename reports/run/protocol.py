@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
-from ...harness.metrics import METRICS, CountColumns
+from ...harness.metrics import METRICS
 from ...harness.protocols import (
     ALL_QUERIES,
     PRECISIONS,
@@ -57,10 +55,10 @@ def protocol_scores(run: Run, cases: Sequence[Case]) -> ProtocolScores | None:
         if case.has_quality is not True or not records.scored:
             continue
         groups = _groups(protocol, records.scored)
-        rows.append(_row(protocol, case, groups, records.counts))
+        rows.append(_row(protocol, case, groups))
         # Of an unfinished run, a case may lack queries that others have.
-        for group, places in groups.items():
-            sizes[group] = max(sizes.get(group, 0), len(places))
+        for group, queries in groups.items():
+            sizes[group] = max(sizes.get(group, 0), len(queries))
         row = nearest_row(records.entry.weights_source, name)
         if row is not None:
             nearest[case.name] = row
@@ -86,20 +84,12 @@ def protocol_scores(run: Run, cases: Sequence[Case]) -> ProtocolScores | None:
 
 
 def _row(
-    protocol: Protocol, case: Case, groups: Mapping[str, Sequence[int]], counts: CountColumns
+    protocol: Protocol, case: Case, groups: Mapping[str, Sequence[QueryRecord]]
 ) -> ProtocolRow:
-    """Return the scores of a case.
-
-    Args:
-        protocol: names the metrics.
-        case: its summary.
-        groups: the places of the queries of each group.
-        counts: of all queries.
-    """
     scores = {}
-    for group, places in groups.items():
-        chosen = counts.chosen(np.array(places))
-        scores[group] = {metric: METRICS[metric].compute(chosen) for metric in protocol.metrics}
+    for group, queries in groups.items():
+        counts = [query.counts for query in queries]
+        scores[group] = {metric: METRICS[metric].compute(counts) for metric in protocol.metrics}
     answer = (case.settings or {}).get("answer")  # not every adapter has the setting
     return ProtocolRow(
         name=case.name,
@@ -109,15 +99,17 @@ def _row(
     )
 
 
-def _groups(protocol: Protocol, queries: Sequence[QueryRecord]) -> Mapping[str, Sequence[int]]:
-    """Return the places of the queries of each group that the protocol reports, and last of all."""
-    groups: dict[str, list[int]] = {name: [] for name in protocol.groups.values()}
-    for place, query in enumerate(queries):
+def _groups(
+    protocol: Protocol, queries: Sequence[QueryRecord]
+) -> Mapping[str, Sequence[QueryRecord]]:
+    """Return the queries of each group that the protocol reports, and last all of them."""
+    groups: dict[str, list[QueryRecord]] = {name: [] for name in protocol.groups.values()}
+    for query in queries:
         value = query.tags.get(protocol.tag or "")
         if value is not None:
-            groups.setdefault(protocol.groups.get(value, value), []).append(place)
+            groups.setdefault(protocol.groups.get(value, value), []).append(query)
     known = {name: members for name, members in groups.items() if members}
-    return {**known, ALL_QUERIES: range(len(queries))}
+    return {**known, ALL_QUERIES: list(queries)}
 
 
 def _departures(name: str, split: str, manifest: Manifest) -> Iterator[str]:

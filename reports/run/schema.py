@@ -26,6 +26,7 @@ from ..schema_base import (
     Cold,
     Count,
     Fraction,
+    Joules,
     Memory,
     Milliseconds,
     NotNegative,
@@ -88,6 +89,10 @@ class Case(Strict):
         default=None,
         description="Mean energy of a query by the GPU's counter, in millijoules; null without "
         "one.",
+    )
+    power_w: NotNegative | None = Field(
+        default=None,
+        description="Mean power of the GPU in the pass of energy, in watts; null without it.",
     )
     answer_spread: AnswerSpread | None = Field(
         default=None,
@@ -363,6 +368,15 @@ class MemoryParts(Strict):
     )
 
 
+class EnergyParts(Strict):
+    """A change of the energy of a query: the whole is the sum of all `own` and `interaction`."""
+
+    reference_j: float = Field(description="Mean over processes of the reference, in joules.")
+    whole: Joules = Field(description="The candidate minus the reference.")
+    own: dict[str, Joules] = Field(description="By factor, of the case that differs in it alone.")
+    interaction: Joules = Field(description="What the sum of `own` leaves.")
+
+
 class Attribution(Strict):
     """What each factor causes of the change of one case that differs from its reference in several.
 
@@ -382,6 +396,10 @@ class Attribution(Strict):
     time: TimeParts = Field(description="Of the time of a query.")
     memory: MemoryParts = Field(
         description="Of the peak memory of a query; null where the instruments differ."
+    )
+    energy: EnergyParts | None = Field(
+        default=None,
+        description="Of the energy of a query; null where a case has none, or another counter.",
     )
 
 
@@ -435,6 +453,16 @@ class ClaimResult(Strict):
     )
     reason: str | None = Field(
         description="Why it is inconclusive or not measured; of fits, what came of it."
+    )
+    regime: str | None = Field(
+        default=None,
+        description="How the answers came about: teacher-forced, or generated, and how long at "
+        "most; null where that makes no difference, or is not known.",
+    )
+    meaning: str | None = Field(
+        default=None,
+        description="What the verdict means for someone who chooses a model; null where the suite "
+        "does not say.",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...harness.contract import STAGES
-from ...harness.metrics import METRICS, CountColumns, scores_of
+from ...harness.metrics import METRICS, scores
 from ...harness.records.costs import RegionColumn
 from ...harness.records.gallery import unreadable
 from ...harness.records.journal import is_being_written, write_json
@@ -20,7 +20,7 @@ from ...harness.records.run import GALLERY, CaseRecords, MemoryRecord, Run
 from ...harness.statistics.ratios import outliers, percentiles
 from ..agreement import answer_spread
 from ..document import SUMMARY
-from ..energy import mean_energy_mj
+from ..energy import mean_energy_mj, mean_power_w
 from ..formatting import machine
 from ..peaks import by_resident_set, memory_by_process, of_queries
 from ..quality import BOOTSTRAP, intervals
@@ -161,10 +161,11 @@ def summarise_case(records: CaseRecords, roofline: Mapping[str, Any]) -> Case:
         parameters=dict(entry.parameters) if entry.parameters is not None else None,
         error=entry.error,
         memory_error=entry.memory_error,
-        quality=_quality(records, has_quality),
+        quality=_quality(records.scored, has_quality),
         time=_time(records, stage_passes(records, roofline)),
         memory=_memory(records),
         energy_mj=mean_energy_mj(records.energy_mj),
+        power_w=mean_power_w(records),
         answer_spread=answer_spread(records.queries, has_quality),
         batch_trials=[BatchTrial(**asdict(trial)) for trial in entry.batch_trials],
         cold=_cold(entry),
@@ -203,13 +204,8 @@ def _warm_up_times(warm_ups: Sequence[WarmUpRecord]) -> WarmUpTimes | None:
 # Quality
 
 
-def _quality(records: CaseRecords, has_quality: bool) -> Quality:
+def _quality(queries: Sequence[QueryRecord], has_quality: bool) -> Quality:
     """Return the scores of a case, and how its queries ended. Random weights have no scores."""
-    queries = records.scored
-    counts, scores = None, dict.fromkeys(METRICS)
-    if has_quality:
-        counts = records.counts
-        scores = scores_of(counts)
     statuses = Counter(query.status for query in queries)
     no_seg_rate = None
     if has_quality and queries:
@@ -220,37 +216,37 @@ def _quality(records: CaseRecords, has_quality: bool) -> Quality:
         n=len(queries),
         batch=max(batches, default=None),
         # Some names of metrics are no names of arguments, such as precision_0.5: those are aliases.
-        **scores,  # pyright: ignore[reportArgumentType]
-        intervals=intervals(records) if has_quality else {},
+        **_scores(queries, has_quality),  # pyright: ignore[reportArgumentType]
+        intervals=intervals(queries) if has_quality else {},
         no_seg_rate=no_seg_rate,
         status=StatusCounts(**{name: statuses[name] for name in StatusCounts.model_fields}),
-        slices=_slices(queries, counts),
+        slices=_slices(queries, has_quality),
     )
 
 
-def _slices(
-    queries: Sequence[QueryRecord], counts: CountColumns | None
-) -> dict[str, dict[str, Slice]]:
-    """Return the scores over the queries that share a value of a tag, by tag and then by value.
+def _scores(queries: Sequence[QueryRecord], has_quality: bool) -> dict[str, float | None]:
+    if not has_quality:
+        return dict.fromkeys(METRICS)
+    return scores(query.counts for query in queries)
 
-    Args:
-        queries: of a case.
-        counts: of these queries; None where they have no scores.
-    """
-    members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))  # places
-    for place, query in enumerate(queries):
+
+def _slices(queries: Sequence[QueryRecord], has_quality: bool) -> dict[str, dict[str, Slice]]:
+    """Return the scores over the queries that share a value of a tag, by tag and then by value."""
+    members: dict[str, dict[str, list[QueryRecord]]] = defaultdict(lambda: defaultdict(list))
+    for query in queries:
         for tag, value in query.tags.items():
-            members[tag][value].append(place)
+            members[tag][value].append(query)
     slices: dict[str, dict[str, Slice]] = {}
     for tag in sorted(members):
         slices[tag] = {}
         for value in sorted(members[tag]):
-            places = members[tag][value]
-            gIoU = cIoU = None
-            if counts is not None:
-                of_value = counts.chosen(np.array(places))
-                gIoU, cIoU = METRICS["gIoU"].compute(of_value), METRICS["cIoU"].compute(of_value)
-            slices[tag][value] = Slice(n=len(places), gIoU=gIoU, cIoU=cIoU)
+            of_value = members[tag][value]
+            counts = [query.counts for query in of_value] if has_quality else []
+            slices[tag][value] = Slice(
+                n=len(of_value),
+                gIoU=METRICS["gIoU"].compute(counts),
+                cIoU=METRICS["cIoU"].compute(counts),
+            )
     return slices
 
 

@@ -63,31 +63,6 @@ def test_every_other_shipped_suite_has_random_weights(name):
     assert {case["weights"] for case in cases_of(suite_file.load(name)).values()} == {"random"}
 
 
-@pytest.mark.parametrize(
-    ("name", "setting", "values", "reference"),
-    [
-        ("batch-7b", "batch", {1, 2, 4, 16}, "dual-batch1"),
-        ("resolution-7b", "clip_px", {224, 336, 448}, "dual-clip_px336"),
-    ],
-)
-def test_a_suite_of_7b_that_sweeps_a_number_has_at_most_eight_cases_that_differ_in_nothing_else(
-    name, setting, values, reference
-):
-    suite = suite_file.load(name)
-    assert len(suite.models) <= 8 and suite.plan.processes <= 5
-    by_vision: dict[str, set] = {}
-    rests = set()
-    for case in suite.models:
-        settings = case.settings
-        by_vision.setdefault(settings["vision"], set()).add(settings[setting])
-        rests.add(
-            repr({key: value for key, value in settings.items() if key not in ("vision", setting)})
-        )
-    assert by_vision == {"dual": values, "clip": values}
-    assert len(rests) == 1
-    assert {case.reference for case in suite.models} == {reference}
-
-
 def test_a_suite_is_read_from_a_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(TWO_FAKES | {"name": "mine"}))

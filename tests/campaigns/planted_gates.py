@@ -376,9 +376,6 @@ def main() -> None:
         code = hold_gates(campaign, arguments.minutes)
         if arguments.publish is not None:
             publish(campaign.gates, arguments.publish)
-            calibration = arguments.out / CALIBRATION
-            if calibration.exists():
-                shutil.copyfile(calibration, arguments.publish / CALIBRATION)
         sys.exit(code)
 
 

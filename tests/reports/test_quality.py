@@ -1,7 +1,7 @@
 import pytest
 from run_factory import edit_lines, failed, write_lines, write_run
 
-from lisabench.harness.metrics import METRICS, columns
+from lisabench.harness.metrics import METRICS
 from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.bootstrap import bootstrap_differences, bootstrap_scores
 from lisabench.reports import formatting
@@ -22,8 +22,7 @@ def quality_of(folder, name):
     about.
     """
     scored = sorted(read_run(folder).case(name).scored, key=lambda query: query.sample_id)
-    counts = columns(query.counts for query in scored)
-    return counts, [query.image_id for query in scored]
+    return [query.counts for query in scored], [query.image_id for query in scored]
 
 
 def interval(ratio: float, low: float | None, high: float | None) -> Ratio:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from lisabench.benchmarks.run import schedule
-from lisabench.harness.metrics import Counts, columns
+from lisabench.harness.metrics import Counts
 from lisabench.harness.statistics.bootstrap import SCORES, Draws, bootstrap_differences
 from lisabench.harness.statistics.ratios import log_median, log_ratio, paired_ratio, unpaired_ratio
 
@@ -109,7 +109,7 @@ def quality_coverage(images: int, comparisons: int, resamples: int = 1000) -> di
     covered = dict.fromkeys(SCORES, 0)
     for comparison in range(comparisons):
         areas = rng.integers(100, 10_000, 3 * images)
-        sides = [columns(_answers(rng, images, areas)) for _ in range(2)]
+        sides = [_answers(rng, images, areas) for _ in range(2)]
         found = bootstrap_differences(ids, *sides, Draws(resamples, seed=comparison))
         for name, difference in found.items():
             covered[name] += difference.low <= 0 <= difference.high

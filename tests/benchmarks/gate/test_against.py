@@ -22,7 +22,6 @@ import pytest
 import yaml
 from command import lisabench
 from made_once import shared_folder
-from places import ROOT
 from raw_runs import raw_run
 from run_factory import row_by_row
 from samples import write_sample
@@ -607,13 +606,6 @@ def test_a_version_is_asked_what_it_can_do_and_an_older_one_that_lists_nothing_c
     with checked_out("HEAD", None) as (base, head):
         assert base.capabilities == frozenset()
         assert head.capabilities == {LOCKSTEP, RUN_WITHOUT_MEMORY_PASS}
-
-
-def test_the_version_that_runs_the_gate_is_not_asked_what_it_can_do(monkeypatch, tmp_path):
-    (tmp_path / "lisabench").symlink_to(ROOT)
-    version = Version("head", "the working tree", tmp_path, sys.executable, {})
-    monkeypatch.setattr(Version, "run", lambda *_: pytest.fail("it was asked"))
-    assert version.capabilities == {LOCKSTEP, RUN_WITHOUT_MEMORY_PASS}
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def test_masks_from_nan_or_infinity_are_counted_and_have_iou_0(
     others = ~counts.failed()
     assert np.array_equal(counts.iou()[others], sound.iou()[others])
     assert scores(counts)["gIoU"] == pytest.approx(
-        metrics.METRICS["gIoU"].compute(metrics.columns(counts.counts())), rel=1e-12
+        metrics.METRICS["gIoU"].compute(counts.counts()), rel=1e-12
     )
     part = chosen_queries(counts, np.arange(len(counts)) == without_target)
     assert part.failed().tolist() == [True] and scores(part)["gIoU"] == 0
@@ -312,7 +312,7 @@ def test_counts_are_read_back_as_written_and_scored_as_everywhere(tmp_path):
         assert counts_of(again, answer) == counts_of(counts, answer)
         for name, value in scores(again, answer).items():
             assert value == pytest.approx(
-                metrics.METRICS[name].compute(metrics.columns(again.counts(answer))), rel=1e-12
+                metrics.METRICS[name].compute(again.counts(answer)), rel=1e-12
             )
     first = (tmp_path / "counts.npz").read_bytes()
     write_pixel_counts(tmp_path / "counts.npz", again)

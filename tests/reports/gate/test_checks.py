@@ -8,7 +8,7 @@ import pytest
 from run_factory import edit_lines, write_lines, write_run
 
 from lisabench.harness import masks
-from lisabench.harness.metrics import METRICS, columns
+from lisabench.harness.metrics import METRICS
 from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.ratios import paired_ratio, unpaired_ratio
 from lisabench.reports.gate.baseline import Baseline, PackedMask, reduced
@@ -435,9 +435,7 @@ def test_scores_are_paired_by_query_and_a_loss_is_found(before):
     worse = worse_by(before, 5)
     found = of(before, worse, "quality.gIoU")
     scores = [
-        METRICS["gIoU"].compute(
-            columns(query.counts for query in side.case("dual").answers.scored())
-        )
+        METRICS["gIoU"].compute([query.counts for query in side.case("dual").answers.scored()])
         for side in (before, worse)
     ]
     assert found.verdict == "regression" and found.high < -0.5

@@ -570,7 +570,61 @@ def test_the_suites_of_claims_hold_the_documents_model_in_every_setting():
                 "the document loads all models in NF4"
             )
     full = suite_file.load("claims")
-    assert {
-        full.case(f"{vision}-nf4-llm").config.quantized_parts for vision in ("clip", "sam")
-    } == {frozenset({"llm"})}
     assert full.case("sam").config.sizes.llama.vocabulary == 32001
+    assert {case.config.execution for case in full.models} == {"graphed"}
+    assert {case.config.answer for case in full.models} == {"forced"}
+
+
+def test_what_generates_answers_is_conditioned_like_the_original():
+    suite = suite_file.load("claims-generated")
+    for case in suite.models:
+        as_used = case.name.endswith("as-used")
+        expected = ("forced", "described") if as_used else ("generated", "original")
+        assert (case.config.answer, case.config.conditioning) == expected
+        if case.name.endswith("-nf4"):
+            whole = {"clip": "clip", "sam": "sam_encoder"}
+            assert {"llm", *[whole[v] for v in whole if v in case.name]} <= (
+                case.config.quantized_parts
+            )
+
+
+@pytest.mark.parametrize(
+    ("answers", "regime"),
+    [
+        (("forced", "forced"), "teacher-forced"),
+        (("generated", "generated"), "generated, 16 tokens"),
+        (("generated", "forced"), "teacher-forced against generated, 16 tokens"),
+        ((None, "forced"), None),  # not a LISA, or a run from before there was the setting
+    ],
+)
+def test_a_claim_says_how_the_answers_of_its_cases_came_about(tmp_path, answers, regime):
+    folder = write_run(tmp_path / "r", **PLAIN)
+    for name, answer in zip(("dual", "clip"), answers, strict=True):
+        settings = {"answer": answer, "max_new_tokens": 16}
+        edit_entry(folder, name, settings={key: value for key, value in settings.items() if value})
+    result = judged(folder, quantity="time.end_to_end", at_most=0.8)
+    assert result.regime == regime
+
+
+def test_the_suite_says_what_each_verdict_means(tmp_path):
+    folder = write_run(tmp_path / "r", **PLAIN)
+    means = {"confirmed": "Take it.", "refuted": "Leave it."}
+    for bound, meaning in [(100, "Take it."), (0.001, "Leave it.")]:
+        claim = judged(folder, quantity="time.end_to_end", at_most=bound, means=means)
+        assert claim.meaning == meaning
+    silent = judged(folder, quantity="time.end_to_end", at_most=100)
+    assert silent.meaning is None
+
+
+def test_reserved_memory_is_what_the_allocator_held_at_most_in_a_query(tmp_path):
+    folder = write_run(tmp_path / "r", **PLAIN)
+    lines = []
+    for case, sizes in {"dual": (9, 12, 10), "clip": (9, 3, 6)}.items():
+        for process in (0, 1):
+            for stage, size in zip(("build", "vision", "llm"), sizes, strict=True):
+                peaks = {"peak_bytes": 1, "peak_reserved_bytes": size * GIB, "start_bytes": 0}
+                place = {"case": case, "process": process, "attempt": 0, "stage": stage}
+                lines.append(place | peaks | {"instrument": "cuda allocator", "queries": 2})
+    write_lines(folder / "memory.jsonl", lines)
+    claim = judged(folder, quantity="memory.reserved", at_most=0.6)
+    assert (claim.measured, claim.verdict) == (pytest.approx(6 / 12), "confirmed")
