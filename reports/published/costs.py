@@ -128,9 +128,12 @@ def conditions(run: PublishedRun) -> str:
     words.append(_answers(settings))
     chip = summary.machine.split("; ")[0]
     stopped = " It was stopped before all was measured." if summary.status != "complete" else ""
+    timed = "only memory was measured"
+    if time.n:
+        timed = f"{time.queries} queries in each of {time.processes} processes a case"
     return (
-        f"Records: {run.link}, {chip}, {(summary.started or '')[:10]}; {time.queries} queries in "
-        f"each of {time.processes} processes a case.{stopped} {code(reference.name)}: batch "
+        f"Records: {run.link}, {chip}, {(summary.started or '')[:10]}; {timed}.{stopped} "
+        f"{code(reference.name)}: batch "
         f"{time.batch}, {', '.join(words)}. The report says how the other cases differ from it."
     )
 

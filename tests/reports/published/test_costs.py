@@ -210,3 +210,11 @@ def test_a_case_that_failed_says_so(tmp_path):
     )
     rows = cells_of(costs.cost_table([Rows(published_run("made", tmp_path))]))
     assert rows[f"`{cases[1]['name']}`, failed"][0] == "n/a"
+
+
+def test_a_run_of_memory_alone_says_so(tmp_path):
+    folder = gpu_run(tmp_path / "made")
+    write_lines(folder / "samples.jsonl", [])
+    table = costs.cost_table([Rows(published_run("made", tmp_path))])
+    assert cells_of(table)["case"][-2:] == ["memory reserved, GiB", "memory by the driver, GiB"]
+    assert "2026-01-31; only memory was measured. `dual`: batch" in table
