@@ -18,7 +18,8 @@ BEYOND = 0.08  # how much longer than what is drawn an axis is, at either end
 CUT_AT = 2  # an interval of a cost is shown up to so many times the largest ratio
 ZONE = f"cheaper, within {QUALITY_THRESHOLD:g} points"
 SMALLEST_WORDS = 0.8  # of the zone, as a share of the usual size
-# Where a name may stand: horizontal and vertical alignment, and points from the mark.
+# Where a name may stand: horizontal and vertical alignment, and points from the mark. The place
+# with the smallest penalty is taken: a name far from its mark is hard to read, too.
 PLACES = (
     ("left", "bottom", 7, 5),
     ("right", "bottom", -7, 5),
@@ -31,6 +32,9 @@ PLACES = (
     ("left", "bottom", 22, 34),
     ("left", "top", 22, -34),
 )
+ON_A_LINE, ON_A_MARK, CUT = 2, 5, 50
+FAR, FARTHEST = 1, 3
+FAR_PT, FARTHEST_PT = 20, 34
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,13 @@ def draw_points(
         mark_pt: size of the marks, in points of a report's figure.
     """
     _fit(axes, variants, costs)
-    taken = _draw_zone(sheet, axes)
+    zone_name, lines = _draw_zone(sheet, axes)
     for variant in variants:
         _draw_variant(sheet, axes, variant, mark_pt)
     axes.grid()
     axes.xaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}x")
     axes.yaxis.set_major_formatter(_signed)
-    _write_names(sheet, axes, variants, taken)
+    _write_names(sheet, axes, variants, [zone_name], lines)
 
 
 def tradeoff_message(variants: Sequence[Variant], kind: str = "variant") -> str:
@@ -169,7 +173,7 @@ def _ends(estimates: Sequence[Estimate]) -> list[float]:
     return ends
 
 
-def _draw_zone(sheet: Sheet, axes: Axes) -> list[Bbox]:
+def _draw_zone(sheet: Sheet, axes: Axes) -> tuple[Bbox, list[Bbox]]:
     """Shade where a variant is cheaper than the reference and at most 2 points worse.
 
     Returns:
@@ -192,11 +196,11 @@ def _draw_zone(sheet: Sheet, axes: Axes) -> list[Bbox]:
     # In a zone that is narrower still, the words are smaller.
     fitting = room_px / label.get_window_extent().width
     label.set_fontsize(sheet.text_pt * min(1, max(SMALLEST_WORDS, fitting)))
-    boxes = [label.get_window_extent()]
+    boxes = []
     for line in (axes.axvline(1, zorder=1), axes.axhline(0, zorder=1)):
         line.set(color=PALE, linewidth=sheet.scaled(1))
         boxes.append(line.get_window_extent().padded(1))
-    return boxes
+    return label.get_window_extent(), boxes
 
 
 def _draw_variant(sheet: Sheet, axes: Axes, variant: Variant, mark_pt: float) -> None:
@@ -214,14 +218,17 @@ def _draw_variant(sheet: Sheet, axes: Axes, variant: Variant, mark_pt: float) ->
     axes.plot(cost.value, points.value, zorder=4, **mark(sheet, variant.look, size=mark_pt))
 
 
-def _write_names(sheet: Sheet, axes: Axes, variants: Sequence[Variant], taken: list[Bbox]) -> None:
+def _write_names(
+    sheet: Sheet, axes: Axes, variants: Sequence[Variant], taken: list[Bbox], lines: list[Bbox]
+) -> None:
     """Write each name beside its mark, where it covers no mark and no other name, if it can.
 
     Args:
         sheet: size of the figure.
         axes: of the marks.
         variants: whose names are written.
-        taken: what else names should not cover, in pixels; the names are added.
+        taken: what names should not cover, in pixels; marks and names are added.
+        lines: what they should rather not cover; intervals are added.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None  # axes that are drawn on have one
@@ -229,21 +236,22 @@ def _write_names(sheet: Sheet, axes: Axes, variants: Sequence[Variant], taken: l
     for variant in variants:
         x, y = axes.transData.transform((variant.cost.value, variant.points.value))
         taken.append(Bbox.from_extents(x - half_px, y - half_px, x + half_px, y + half_px))
-        taken += _interval_boxes(axes, variant)
+        lines += _interval_boxes(axes, variant)
     inside = axes.get_window_extent()
     for variant in variants:
         best: Annotation | None = None
-        fewest = None
+        smallest = None
         for place in PLACES:
             name = _name_at(sheet, axes, variant, place)
             box = name.get_window_extent()
-            hits = sum(box.overlaps(other) for other in taken)
+            penalty = ON_A_MARK * box.count_overlaps(taken) + ON_A_LINE * box.count_overlaps(lines)
+            penalty += {FAR_PT: FAR, FARTHEST_PT: FARTHEST}.get(abs(place[-1]), 0)
             is_cut = box.x0 < inside.x0 or box.x1 > figure.bbox.x1 or box.y0 < inside.y0
-            hits += 10 * is_cut
-            if fewest is None or hits < fewest:
+            penalty += CUT * is_cut
+            if smallest is None or penalty < smallest:
                 if best is not None:
                     best.remove()
-                best, fewest = name, hits
+                best, smallest = name, penalty
             else:
                 name.remove()
         if best is not None:
