@@ -175,13 +175,41 @@ class ResolvedSuite:
 
     @property
     def fits(self) -> list[tuple[str, str]]:
-        """Each case with a card that a claim says it fits. Each pair is listed once."""
+        """Each case with each card of the suite, and with a card that a claim says it fits.
+
+        Each pair is listed once.
+        """
         pairs = []
-        for claim in self.claims:
-            pair = (claim.candidate or "", claim.card or "")
-            if all(pair) and not claim.of_trainings and pair not in pairs:
-                pairs.append(pair)
+        for case in self.models:
+            pairs += [(case.name, card) for card in self.definition.cards]
+        pairs += [pair for pair in self._claimed_fits(of_trainings=False) if pair not in pairs]
         return pairs
+
+    @property
+    def training_fits(self) -> list[tuple[str, str]]:
+        """The same of trainings. One that its own options limit to a card has that card alone."""
+        pairs = []
+        for name in self.trainings:
+            pairs += [(name, card) for card in self.definition.cards]
+        pairs += [pair for pair in self._claimed_fits(of_trainings=True) if pair not in pairs]
+        return [pair for pair in pairs if not self.trainings[pair[0]].get("gpu_memory")]
+
+    def _claimed_fits(self, of_trainings: bool) -> list[tuple[str, str]]:
+        pairs: dict[tuple[str, str], None] = {}
+        for claim in self.claims:
+            if claim.candidate and claim.card and claim.of_trainings == of_trainings:
+                pairs[claim.candidate, claim.card] = None
+        return list(pairs)
+
+    def evaluates_baselines_in_rounds(self, scored: int) -> bool:
+        """Return whether trivial baselines are evaluated in timed rounds of their own.
+
+        They are where no quality pass evaluates them, unless nothing is timed.
+
+        Args:
+            scored: how many queries the quality pass evaluates.
+        """
+        return scored == 0 and self.plan.processes > 0
 
     def references_for(self, claim: Claim) -> dict[str, str]:
         """Return what each case, or each training, that the claim can be about is compared with.

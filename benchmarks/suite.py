@@ -32,6 +32,8 @@ claims: [{claim: ..., quantity: NAME, candidate: CASE, at_most: BOUND}]
 trainings: {NAME: {OPTION: VALUE}}
                                options of `lisabench train`; each is run with several seeds, before
                                all else
+cards: [8GB, 16GB]             cards of which the report says, for each case and training, whether
+                               it runs on them; see `reports.cards`
 gate: {end_to_end: 0.05}       what `lisabench check` allows; see `reports.gate.thresholds`
 
 A `Suite` is what the file says. `resolve` makes a `ResolvedSuite` of it, which everything else
@@ -56,6 +58,7 @@ ENCODER_BATCH = "encoder_batch"  # an adapter that has this setting can encode f
 
 Batch = int | Literal["auto"]
 CountOrAuto = int | Literal["auto"]
+CountOrAll = int | Literal["all"]
 Gallery = int | Literal["all", "none"]
 
 
@@ -81,6 +84,18 @@ def as_count_or_auto(value: Any) -> CountOrAuto:
     if value == AUTO or (is_number and value >= 1):
         return value
     raise ValueError(f"expected a number from 1, or {AUTO}, not {value!r}")
+
+
+def as_count_or_all(value: Any) -> CountOrAll:
+    """Return a value that is a number of queries from 1, or ``all``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value == "all" or (is_number and value >= 1):
+        return value
+    raise ValueError(f"expected a number of queries from 1, or all, not {value!r}")
 
 
 def as_gallery(value: Any) -> Gallery:
@@ -184,7 +199,11 @@ class Data(Strict):
 class Plan(Strict):
     """How the measurement is laid out."""
 
-    processes: int = Field(default=3, gt=0, description="fresh processes per case for timing")
+    processes: int = Field(
+        default=3,
+        ge=0,
+        description="fresh processes per case for timing; 0: no time is measured",
+    )
     block: int = Field(
         default=8, gt=0, description="queries in a row before the next case takes its turn"
     )
@@ -233,8 +252,8 @@ class Plan(Strict):
     memory_processes: int = Field(
         default=3, ge=0, description="fresh processes per case for the memory pass; 0: none"
     )
-    memory_queries: int = Field(
-        default=4, gt=0, description="queries of the memory pass, per process"
+    memory_queries: Annotated[CountOrAll, BeforeValidator(as_count_or_all)] = Field(
+        default=4, description="queries of the memory pass, per process; all: every query"
     )
     beside: bool = Field(
         default=True, description="whether the roofline and the GPU's own time are measured as well"
@@ -305,6 +324,7 @@ class Suite(BaseModel):
     controls: dict[Name, dict[str, Any]] = {}
     claims: tuple[Claim, ...] = ()
     trainings: dict[str, dict[str, Any]] = {}
+    cards: tuple[str, ...] = ()
     gate: Gate = Gate()
 
     def as_recorded(self) -> dict[str, Any]:
@@ -313,6 +333,9 @@ class Suite(BaseModel):
         if not self.sweep:
             # Versions from before there were sweeps refuse the key.
             del recorded["sweep"]
+        if not self.cards:
+            # Likewise those from before there were cards.
+            del recorded["cards"]
         if self.data.protocol is None:
             # Likewise those from before there were protocols.
             del recorded["data"]["protocol"]

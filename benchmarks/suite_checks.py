@@ -12,6 +12,8 @@ from .resolved_suite import ResolvedCase, ResolvedSuite
 from .suite import AUTO, Suite
 from .training import in_suites
 
+MOST_CARDS = 5  # beside the name and the regime, a table of seven columns
+
 
 def check_definition(suite: Suite) -> None:
     """Check what needs no case to be made.
@@ -34,6 +36,7 @@ def check_definition(suite: Suite) -> None:
     protocol_named(suite.data.protocol)  # raises where there is none of that name
     if suite.plan.gpu_memory:
         card_bytes(suite.plan.gpu_memory)  # raises where it is no size of a card
+    _check_cards(suite)
 
 
 def check_resolved(suite: ResolvedSuite) -> None:
@@ -51,6 +54,24 @@ def check_resolved(suite: ResolvedSuite) -> None:
     for claim in suite.claims:
         check_claim(claim, suite.references_for(claim))
         in_suites.check_card(claim, suite.trainings)
+
+
+def _check_cards(suite: Suite) -> None:
+    """Check that each card has a size, and that all are different and not too many for a table."""
+    card_of_size: dict[int, str] = {}
+    for card in suite.cards:
+        size = card_bytes(card)  # raises where it is no size of a card
+        if size in card_of_size:
+            raise UsageError(
+                f"suite {suite.name}: the cards {card_of_size[size]} and {card} have the same "
+                "size; leave one out"
+            )
+        card_of_size[size] = card
+    if len(suite.cards) > MOST_CARDS:
+        raise UsageError(
+            f"suite {suite.name}: {len(suite.cards)} cards are too many for one table; name at "
+            f"most {MOST_CARDS}"
+        )
 
 
 def _check_groups(suite: Suite) -> None:

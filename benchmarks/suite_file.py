@@ -179,8 +179,8 @@ def change(content: dict[str, Any], key: str, value: Any) -> None:
     """Apply one ``--set key=value`` to the content of a suite file.
 
     A key with a dot names its place: ``plan.KEY``, ``data.KEY``, ``gate.KEY``, ``sweep.SETTING`` or
-    ``CASE.KEY``, of a case as the file names it. Without a dot it is ``metrics`` or ``reference``,
-    or it is changed in every section and case that has it.
+    ``CASE.KEY``, of a case as the file names it. Without a dot it is ``metrics``, ``reference`` or
+    ``cards``, or it is changed in every section and case that has it.
 
     Raises:
         UsageError: there is no such key or case, or the suite sweeps the key.
@@ -196,9 +196,9 @@ def change(content: dict[str, Any], key: str, value: Any) -> None:
         raise unknown(f"key of {place}", name, SECTIONS[place].model_fields)
     elif place:
         _change_case(content, place, name, value)
-    elif key == "metrics" and isinstance(value, str):
+    elif key in ("metrics", "cards") and isinstance(value, str):
         content[key] = [value]
-    elif key in ("metrics", "reference"):
+    elif key in ("metrics", "reference", "cards"):
         content[key] = value
     elif key in (content.get("sweep") or {}):
         # As a setting of each case, it would silently replace the sweep.
@@ -234,7 +234,7 @@ def _change_everywhere(content: dict[str, Any], key: str, value: Any) -> None:
     cases = [case for case, settings in settings_of.items() if key in settings]
 
     if not sections and not cases:
-        known = {"metrics", "reference"}
+        known = {"metrics", "reference", "cards"}
         for model in SECTIONS.values():
             known.update(model.model_fields)
         for settings in settings_of.values():

@@ -236,6 +236,38 @@ def device_process_bytes() -> int | None:
     return sum(mine) if mine else None
 
 
+class OutsideAllocator:
+    """Measures what this process takes of a GPU outside of PyTorch's allocator.
+
+    That is the CUDA context, kernels, libraries, and what CUDA graphs take beside their tensors. It
+    grows while kernels are used for the first time, so it is read when all work is done. Create it
+    before the process uses the GPU.
+    """
+
+    def __init__(self) -> None:
+        self._before_bytes = nvml.used_bytes()
+
+    def read(self) -> int | None:
+        """Return the bytes so far; None without a GPU, or where the driver does not say.
+
+        They are what the driver counts for this process, less what the allocator has reserved.
+        Inside a container the driver often does not name processes. There it is by how much the
+        memory in use on the whole GPU has grown, to which other programs may have contributed.
+        """
+        if self._before_bytes is None:
+            return None
+        import torch
+
+        torch.cuda.synchronize()
+        of_process = device_process_bytes()
+        if of_process is None:
+            used_bytes = nvml.used_bytes()
+            if used_bytes is None:
+                return None
+            of_process = used_bytes - self._before_bytes
+        return max(0, of_process - torch.cuda.memory_reserved())
+
+
 def card_bytes(size: str) -> int:
     """Return the bytes of a card that is sold as, say, ``8GB``: 8192 MiB, so GB means GiB here.
 
@@ -250,13 +282,18 @@ def card_bytes(size: str) -> int:
     return round(float(number) * bytes_per_unit)
 
 
-def cap_gpu(card: int) -> int:
+def cap_gpu(card: int, outside_bytes: int = 0) -> int:
     """Cap PyTorch's allocator so that this process fits a card of `card` bytes.
 
     What the CUDA context, its kernels and its libraries use outside of the allocator differs from
     GPU to GPU, so it is measured: the memory in use on the device before and after a first matrix
     product and convolution, less what the allocator reserved of it. Call this before anything else
     in this process has used the GPU.
+
+    Args:
+        card: size of the card.
+        outside_bytes: what is known to be used outside of the allocator by the end, such as by an
+            earlier process without a cap; the larger of the two is left to it.
 
     Returns:
         The bytes that are left to the allocator.
@@ -272,7 +309,7 @@ def cap_gpu(card: int) -> int:
     features = torch.nn.functional.conv2d(images, images[:, :, :3, :3])
     (features @ images[:, :1, :62, :1]).sum().item()
     used_bytes = _device_used_bytes() - before_bytes
-    outside_bytes = used_bytes - torch.cuda.memory_reserved()
+    outside_bytes = max(outside_bytes, used_bytes - torch.cuda.memory_reserved())
     left_bytes = card - outside_bytes
     if left_bytes <= 0:
         raise UsageError(

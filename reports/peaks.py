@@ -112,13 +112,31 @@ class OnCard:
         return Estimate(self.bytes, None, None, n=1)
 
 
+def taken_by_case(records: Sequence[MemoryRecord]) -> OnCard:
+    """Return what the largest process of the memory pass took of its GPU.
+
+    Args:
+        records: all records of the case in the memory pass, those of the build among them.
+    """
+    outside = {}
+    for record in records:
+        if record.stage == BUILD:
+            outside[record.process] = record.outside_allocator_bytes
+    largest = OnCard(None)
+    for process, reserved in largest_by_process(records, "peak_reserved_bytes").items():
+        taken = bytes_on_card(reserved, outside.get(process))
+        if (taken.bytes or 0) > (largest.bytes or 0):
+            largest = taken
+    return largest
+
+
 def bytes_on_card(reserved_bytes: int | None, outside_bytes: int | None) -> OnCard:
     """Return what a process takes of a card: what the allocator reserved, and all outside of it.
 
     Args:
         reserved_bytes: peak of PyTorch's allocator, as reserved.
-        outside_bytes: the CUDA context, its kernels and libraries, as `harness.memory.cap_gpu`
-            measures them; None in older records of trainings.
+        outside_bytes: the CUDA context, its kernels and libraries, as `harness.memory` measures
+            them; None in older records.
     """
     if reserved_bytes is None:
         return OnCard(None)

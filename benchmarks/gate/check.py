@@ -20,6 +20,7 @@ from ...reports.gate.baseline import (
     read_baseline,
     reduced,
     refuse_incomplete,
+    refuse_without_time,
     write_baseline,
 )
 from ...reports.gate.checks import Check, gate_checks
@@ -133,6 +134,7 @@ def _check_run(folder: Path, file: Path) -> Checked:
             f"not all of {folder} is measured yet; "
             f"go on with: lisabench run --resume --out {folder}"
         )
+    refuse_without_time(run)
     measured = reduced(run)
     checks = gate_checks(baseline, measured, gate_of(run.manifest.definition))
     # A regression counts only if a second measurement of the case alone shows it, too.

@@ -103,9 +103,9 @@ def _merge_entries(entries: Sequence[Json]) -> Json:
     """Return the entry of a case: of the build, it has what the first process noted."""
     merged = entries[0] | {"error": None, "memory_error": None, "warmups": []}
     for entry in entries:
-        for key in ("error", "memory_error"):
+        for key in ("error", "memory_error", "out_of_memory"):
             # The first process that failed says why.
-            merged[key] = merged[key] or entry.get(key)
+            merged[key] = merged.get(key) or entry.get(key)
     for process, entry in enumerate(entries):
         if process == 0 or entry["role"] == "model":
             for warm_up in entry.get("warmups", ()):

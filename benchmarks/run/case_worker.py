@@ -22,7 +22,14 @@ from ...harness import environment, measure, noise, passes, tracing
 from ...harness.clock import Clock, HostClock, VirtualClock, clock_for
 from ...harness.contract import STAGES, Paper, Prediction, Sample
 from ...harness.errors import UsageError
-from ...harness.memory import MemoryProbe, cap_gpu, card_bytes, largest, meter_for
+from ...harness.memory import (
+    MemoryProbe,
+    OutsideAllocator,
+    cap_gpu,
+    card_bytes,
+    largest,
+    meter_for,
+)
 from ...harness.probe import NullProbe, TimingProbe
 from ...harness.records.manifest import BatchTrial
 from ...harness.text import one_line
@@ -57,9 +64,8 @@ class CaseWorker:
         # The same over all blocks, since it adds up the load that it sees in short ones.
         self._noise_watch: noise.Watch | None = None
         self._decoder: AheadDecoder | None = None  # of a process that measures throughput
-        # What the limit to a card leaves to everything but PyTorch's allocator; None without a
-        # limit.
-        self._outside_allocator_bytes: int | None = None
+        # What the limit to a card leaves to everything but PyTorch's allocator.
+        self._outside_allocator_bytes = 0
 
     @cached_property
     def config(self) -> Any:
@@ -256,6 +262,9 @@ class CaseWorker:
 
     def measure_memory(self, queries: int) -> MeasuredMemory:
         """Build the case, evaluate a few queries, and return the peak of each stage."""
+        self.device = environment.resolve_device(self._device_setting())
+        # Before anything uses the GPU.
+        outside = OutsideAllocator() if self.device.startswith("cuda") else None
         config = self._completed_config()
         meter = meter_for(self.device)
         probe = MemoryProbe(meter)
@@ -271,20 +280,23 @@ class CaseWorker:
         batches = self._whole_batches()
         needed = math.ceil(queries / self.settings.batch)
         longest, failure = measure.measure_memory(self.adapter, batches, probe, needed)
-        kv_cache_bytes = longest.kv_cache_bytes if longest else None
         lines = []
         for stage, peaks in probe.peaks().items():
             line = {"stage": stage, "instrument": meter.instrument} | asdict(peaks)
             if stage == "build":
                 line["weights_bytes"] = weights_bytes
+                line["beside_bytes"] = outside.read() if outside else None
             else:
                 line["queries"] = peaks.queries * self.settings.batch  # a peak is read a batch
-            if stage == "llm":
-                line["kv_cache_bytes"] = kv_cache_bytes
+            if stage == "llm" and longest is not None:
+                line["kv_cache_bytes"] = longest.kv_cache_bytes
+                line["prompt_tokens"] = longest.prompt_tokens
+                line["answer_tokens"] = longest.answer_tokens
             lines.append(line)
         return MeasuredMemory(
             lines=tuple(plain(lines)),
             error=failure.reason if failure else None,
+            out_of_memory=failure is not None and failure.status == "oom",
             build_s=build_s,
             weight_bytes=part_bytes,
             costs=plain(self._costs_by_arithmetic(longest)),
@@ -292,6 +304,7 @@ class CaseWorker:
             # it. That it has is noted by the process that evaluates it, since a case may fail
             # before.
             has_quality=None if self.adapter.has_quality else False,
+            built=self._built_case(),
         )
 
     def profile(self) -> list[Line]:
@@ -318,8 +331,13 @@ class CaseWorker:
 
     # Fits
 
-    def try_fit(self, queries: int) -> Line:
+    def try_fit(self, queries: int, outside_bytes: int = 0) -> Line:
         """Build the case and evaluate a few queries, limited to the card of its settings.
+
+        Args:
+            queries: how many are evaluated.
+            outside_bytes: what the case is known to take of the card outside of PyTorch's
+                allocator; more than that, if it is measured here, counts.
 
         Returns:
             A line of ``fits.jsonl``: the status ``ok``, ``skipped`` where there is no GPU to limit,
@@ -331,6 +349,8 @@ class CaseWorker:
         if not self.device.startswith("cuda"):
             reason = f"it takes an NVIDIA GPU, and the case runs on {self.device}"
             return {"status": "skipped", "reason": reason}
+        outside = OutsideAllocator()  # before anything uses the GPU
+        self._outside_allocator_bytes = outside_bytes
         config = self._completed_config()
         probe = MemoryProbe(meter_for(self.device))
         asked = min(queries, len(self.samples))
@@ -347,7 +367,7 @@ class CaseWorker:
         line = {
             "status": status,
             "reason": reason,
-            "beside_bytes": self._outside_allocator_bytes,
+            "beside_bytes": largest([self._outside_allocator_bytes, outside.read()]),
             "asked": asked,
             # A stage that fails leaves no reading, so each reading of the last stage is an answered
             # batch.
@@ -429,7 +449,7 @@ class CaseWorker:
                 f"GPU memory {card} is asked for, but the case runs on {self.device}; "
                 "leave out --gpu-memory"
             )
-        allocator_bytes = cap_gpu(card_bytes(card))
+        allocator_bytes = cap_gpu(card_bytes(card), self._outside_allocator_bytes)
         self._outside_allocator_bytes = card_bytes(card) - allocator_bytes
 
     def _builder(self) -> registry.Build:

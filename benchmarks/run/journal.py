@@ -172,13 +172,31 @@ class Journal:
                     of_gpu = True
         return sum(largest_bytes.values()), of_gpu
 
-    def failed_queries(self) -> int:
-        """Return how many lines of the timed rounds and of the quality pass have no answer."""
+    def failed_queries(self, do_not_fit: Collection[str]) -> int:
+        """Return how many lines of the timed rounds and of the quality pass have failed.
+
+        That a case does not fit the machine is a result. So a query that runs out of memory has not
+        failed in a timed round, which evaluates no more at once than the case asks for. In the
+        quality pass it has, unless the case is known not to fit, or has run out in a timed round.
+
+        Args:
+            do_not_fit: the cases of which that is known from the memory pass, or from a build.
+        """
         failed = 0
-        for journal in (self._samples, self._quality):
-            for query in each_record(QueryRecord, journal):
+        too_large = set(do_not_fit)
+        for query in each_record(QueryRecord, self._samples):
+            if query.status == "oom":
+                too_large.add(query.case)
+            else:
+                failed += not query.answered
+        for query in each_record(QueryRecord, self._quality):
+            if query.status != "oom" or query.case not in too_large:
                 failed += not query.answered
         return failed
+
+    def memory_of(self, case: str) -> list[MemoryRecord]:
+        """Return the records of the memory pass of a case."""
+        return [record for record in self._memory_records() if record.case == case]
 
     def _memory_records(self) -> list[MemoryRecord]:
         return records_of(MemoryRecord, current_lines(self._memory))
@@ -190,14 +208,17 @@ class Journal:
         paths = self._samples, self._memory, self._passes, self._fits, self._quality
         return [path.name for path in paths if ends_half_written(path)]
 
-    def supersede_unfinished(self) -> set[str]:
+    def supersede_unfinished(self, do_not_fit: Collection[str] = ()) -> set[str]:
         """Mark the lines of everything that did not finish as superseded.
+
+        Args:
+            do_not_fit: cases that ran out of memory. Their memory pass ended with that.
 
         Returns:
             The cases of which something is measured again.
         """
         rounds = self._unfinished_rounds()
-        memory = self._unfinished_memory()
+        memory = self._unfinished_memory(do_not_fit)
         supersede(self._samples, lambda line: (line["process"], line["case"]) in rounds)
         supersede(self._memory, lambda line: (line["process"], line["case"]) in memory)
         if self._passes.exists():
@@ -221,7 +242,7 @@ class Journal:
         rounds: list[tuple[int, tuple[str, ...]]] = []
         for process in range(self.suite.plan.processes):
             rounds += [(process, group.cases) for group in self.suite.groups]
-        if not self.queries.scored:  # baselines are then evaluated in timed rounds of their own
+        if self.suite.evaluates_baselines_in_rounds(self.queries.scored):
             rounds += [(0, (baseline.name,)) for baseline in self.suite.baselines]
         unfinished = set()
         for process, cases in rounds:
@@ -231,12 +252,13 @@ class Journal:
                     unfinished.add((process, case))
         return unfinished
 
-    def _unfinished_memory(self) -> set[tuple[int, str]]:
+    def _unfinished_memory(self, do_not_fit: Collection[str]) -> set[tuple[int, str]]:
         """Return process and case of every part of the memory pass that is not complete."""
         unfinished = set()
         for process in range(self.suite.plan.memory_processes):
             for model in self.suite.models:
-                if not self.has_memory(process, model.name):
+                is_open = model.name not in do_not_fit
+                if is_open and not self.has_memory(process, model.name):
                     unfinished.add((process, model.name))
         return unfinished
 
@@ -282,11 +304,10 @@ def _place(line: Mapping[str, Any]) -> tuple[str, int]:
 def _held_bytes(record: MemoryRecord) -> int:
     """Return the memory that a process holds.
 
-    On a GPU it is what the driver says. Where the driver gives no number, it is what PyTorch's
-    allocator has reserved and a CUDA context, which the allocator does not know of.
+    On a GPU it is what PyTorch's allocator has reserved at its peak and a CUDA context, which the
+    allocator does not know of; or what the driver says at the end of the stage, if that is more.
     """
     if record.instrument != CudaMeter.instrument:
         return record.peak_bytes or 0
-    if record.device_process_bytes:
-        return record.device_process_bytes
-    return (record.peak_reserved_bytes or 0) + CONTEXT_BYTES
+    at_peak_bytes = (record.peak_reserved_bytes or 0) + CONTEXT_BYTES
+    return max(at_peak_bytes, record.device_process_bytes or 0)

@@ -58,6 +58,7 @@ KNOWN_LATER = (
     *WARM_UP_KEYS,
     "error",
     "memory_error",
+    "out_of_memory",
     "weights",
     "paper",
 )
@@ -109,7 +110,9 @@ class ManifestWriter:
         claims = []
         for claim in suite.claims:
             claims.append(claim.as_recorded(suite.references_for(claim)))
-        trainings = in_suites.planned(suite.trainings, suite.plan.training_seeds)
+        trainings = in_suites.planned(
+            suite.trainings, suite.plan.training_seeds, suite.training_fits
+        )
         plan = suite.plan.model_dump(mode="json")
         plan["decode_workers"] = _decode_workers(suite.plan)
         self._values: dict[str, Any] = {
@@ -122,6 +125,7 @@ class ManifestWriter:
             "metrics": list(definition.metrics),
             "claims": claims,
             "trainings": [asdict(training) for training in trainings],
+            "cards": list(definition.cards),
             "status": "running",
             "stopped": None,
             "started": now(),
@@ -242,7 +246,8 @@ class ManifestWriter:
         """
         has_failed = failed_queries > 0
         for entry in self._values["cases"]:
-            if entry["error"] or entry["memory_error"]:
+            # That a case does not fit the machine is a result.
+            if (entry["error"] or entry["memory_error"]) and not entry["out_of_memory"]:
                 has_failed = True
         for training in self._values["trainings"]:
             if training["status"] == in_suites.FAILED:
@@ -306,7 +311,7 @@ class ManifestWriter:
     def note_training(self, training: SuiteTraining) -> None:
         """Note how a training with one seed has ended."""
         for row in self._values["trainings"]:
-            if (row["name"], row["seed"]) == (training.name, training.seed):
+            if row["folder"] == training.folder:
                 row.update(status=training.status, reason=training.reason)
         self.save()
 
@@ -345,14 +350,32 @@ class ManifestWriter:
         """Return False if the case is known to have random weights: it then has no scores."""
         return self.entry(case)["has_quality"] is not False
 
+    def does_not_fit(self, case: str) -> bool:
+        """Return whether a case is known to need more memory than this machine has."""
+        return bool(self.entry(case)["out_of_memory"])
+
+    def why_it_failed(self, case: str) -> str:
+        """Return why a case could not be measured, in one line; empty where it could."""
+        entry = self.entry(case)
+        return entry["memory_error"] or entry["error"] or ""
+
+    @property
+    def cases_that_do_not_fit(self) -> set[str]:
+        """The cases that are known to need more memory than this machine has."""
+        return {entry["name"] for entry in self._values["cases"] if entry["out_of_memory"]}
+
     def cases_with_costs(self) -> list[str]:
         """Return the cases whose costs by arithmetic are known."""
         return [entry["name"] for entry in self._values["cases"] if entry["paper"]]
 
     def forget_errors(self, cases: Iterable[str]) -> None:
-        """Forget why cases could not be measured, since they are measured again."""
+        """Forget why cases could not be measured, since they are measured again.
+
+        What does not fit the machine is not tried again: it would run out of memory again.
+        """
         for case in cases:
-            self.entry(case).update(error=None, memory_error=None)
+            if not self.does_not_fit(case):
+                self.entry(case).update(error=None, memory_error=None)
 
 
 @dataclass(frozen=True)
@@ -419,6 +442,7 @@ class CaseNotes:
         self._note(
             {
                 "memory_error": memory.error,
+                "out_of_memory": memory.out_of_memory or None,
                 "build_s": memory.build_s,
                 "weights": memory.weight_bytes,
                 "paper": memory.costs,
@@ -426,9 +450,9 @@ class CaseNotes:
             }
         )
 
-    def failed(self, reason: str) -> None:
-        """Note why the case could not be measured."""
-        self._note({"error": reason})
+    def failed(self, reason: str, out_of_memory: bool) -> None:
+        """Note why the case could not be measured, and whether it ran out of memory."""
+        self._note({"error": reason, "out_of_memory": out_of_memory or None})
 
     def _warn(self, warnings: Iterable[str]) -> None:
         for warning in warnings:

@@ -10,17 +10,20 @@ records do not depend on it. So a profile that fails is a warning.
 from contextlib import suppress
 
 from ...harness.errors import UsageError
+from ...harness.memory import largest
 from ...harness.records.run import FitRecord, MemoryRecord, PassRecord, profile_file
+from ...reports.cards import Unlimited, fits_by_peak, why_not_imitated
+from ...reports.peaks import BUILD, taken_by_case
 from . import schedule
 from .run_context import RunContext
-from .worker_messages import MeasuredMemory
+from .worker_messages import Line, MeasuredMemory
 from .worker_pool import WorkerLost
 
 
 def measure_memory(run: RunContext, process: int, case: str) -> None:
     """Measure the peak memory of a case in one fresh process; nothing if it is measured already."""
     what = f"memory of {case}, process {process + 1} of {run.suite.plan.memory_processes}"
-    if run.journal.has_memory(process, case):
+    if run.journal.has_memory(process, case) or run.manifest.does_not_fit(case):
         run.steps.skip(1, what)
         return
     run.steps.advance(0, what)
@@ -30,13 +33,16 @@ def measure_memory(run: RunContext, process: int, case: str) -> None:
         try:
             memory = worker.measure_memory(queries)
         except WorkerLost as lost:
-            memory = MeasuredMemory(error=lost.reason)
+            memory = MeasuredMemory(error=lost.reason, out_of_memory=lost.failure.status == "oom")
         # The GPU's time at work is measured in the same process: the model is built already.
         if process == 0 and run.suite.plan.beside and memory.error is None:
             # If it fails, the memory is measured all the same; the report leaves the profile out.
             with suppress(WorkerLost):
                 profiled = worker.profile()
-    run.manifest.notes(case, process).measured_memory(memory)
+    notes = run.manifest.notes(case, process)
+    notes.measured_memory(memory)
+    if memory.built is not None and run.suite.plan.processes == 0:
+        notes.built(memory.built)  # no timed round will note how it was built
     place = run.place(case, process)
     # Before the memory lines, which make the pass complete; see `Journal.add_passes`.
     run.journal.add_passes([PassRecord.from_json(place | line) for line in profiled])
@@ -57,21 +63,49 @@ def needs_turn(run: RunContext, case: str) -> bool:
 
 
 def try_fit(run: RunContext, case: str, card: str) -> None:
-    """Try whether a case fits a card. That it does not is a result of the run, and no failure."""
+    """Try whether a case fits a card, unless the peak of its memory pass decides.
+
+    That it does not fit is a result of the run, and no failure.
+    """
     what = f"{case} on a card of {card}"
-    if run.journal.has_fit(case, card):
+    process = _without_limit(run, case)
+    if run.journal.has_fit(case, card) or fits_by_peak(process, card) is not None:
         run.steps.skip(1, what)
         return
     run.steps.advance(0, what)
-    with run.start_case(case, gpu_memory=card) as worker:
-        try:
-            fit = worker.try_fit(_queries_of_a_process(run, case))
-        except (WorkerLost, UsageError) as error:
-            # The process broke, or this machine cannot imitate the card.
-            fit = {"status": "error", "reason": str(error)}
+    why_not = why_not_imitated(process.gpu_bytes, card)
+    if why_not is None:
+        fit = _try_in_a_process(run, case, card)
+    else:
+        fit = {"status": "skipped", "reason": why_not}
     place = {"case": case, "card": card, "attempt": run.manifest.attempt}
     run.journal.add_fit(FitRecord.from_json(place | fit))
     run.steps.advance(1, what)
+
+
+def _without_limit(run: RunContext, case: str) -> Unlimited:
+    """Return what the memory pass tells of a case, if its processes had no limit of memory."""
+    memory = run.journal.memory_of(case)
+    if run.suite.plan.gpu_memory:
+        memory = []
+    return Unlimited(
+        taken_by_case(memory),
+        run.manifest.does_not_fit(case) and not run.suite.plan.gpu_memory,
+        run.manifest.environment.get("gpu_memory_bytes"),
+    )
+
+
+def _try_in_a_process(run: RunContext, case: str, card: str) -> Line:
+    """Return what a fresh process of a case tells that is limited to a card."""
+    # All that is outside of the allocator by the end counts. Most of it is there only then.
+    built = [record for record in run.journal.memory_of(case) if record.stage == BUILD]
+    outside_bytes = largest(record.outside_allocator_bytes for record in built) or 0
+    with run.start_case(case, gpu_memory=card) as worker:
+        try:
+            return worker.try_fit(_queries_of_a_process(run, case), outside_bytes)
+        except (WorkerLost, UsageError) as error:
+            # The process broke, or this machine cannot imitate the card.
+            return {"status": "error", "reason": str(error)}
 
 
 def profile_case(run: RunContext, case: str) -> None:
@@ -92,4 +126,6 @@ def profile_case(run: RunContext, case: str) -> None:
 def _queries_of_a_process(run: RunContext, case: str) -> int:
     """Return how many queries a process evaluates: those of the plan, in whole batches."""
     queries, batch = run.suite.plan.memory_queries, run.manifest.batch_of(case) or 1
+    if queries == "all":
+        queries = run.queries.count
     return schedule.in_whole_batches(queries, batch, run.queries.count)

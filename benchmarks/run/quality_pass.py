@@ -40,7 +40,7 @@ def evaluate_case(run: RunContext, data: DataProcess, case: str) -> None:
     run.steps.skip(run.queries.scored - missing_queries, label)
     if not missing:
         return
-    if not run.manifest.may_have_quality(case):
+    if not run.manifest.may_have_quality(case) or run.manifest.does_not_fit(case):
         run.steps.skip(missing_queries, label)
         return
 
@@ -199,7 +199,8 @@ class Evaluator:
     def _give_up_build(self, lost: WorkerLost) -> None:
         self._end_process()
         self._given_up = lost
-        self._notes.failed(f"build: {lost.reason}")
+        # Not that it does not fit: other processes of the pass may have had the memory.
+        self._notes.failed(f"build: {lost.reason}", out_of_memory=False)
 
     def begin(self, positions: Sequence[int]) -> None:
         """Hand a batch to the process without waiting: another process can work meanwhile."""

@@ -155,7 +155,9 @@ class Session:
                 self.manifest.warn(
                     f"the last line of {name} was cut short, and dropped when the run went on"
                 )
-            self.manifest.forget_errors(self.run.journal.supersede_unfinished())
+            do_not_fit = self.manifest.cases_that_do_not_fit
+            again = self.run.journal.supersede_unfinished(do_not_fit)
+            self.manifest.forget_errors(again)
             self._measure()
 
     def evaluate_share(self, share: Share, processes: int | None = None) -> bool:
@@ -182,7 +184,8 @@ class Session:
                 self.manifest.note_stop("interrupt")
                 raise
             if is_whole:
-                self.manifest.finish(self.run.journal.failed_queries())
+                do_not_fit = self.manifest.cases_that_do_not_fit
+                self.manifest.finish(self.run.journal.failed_queries(do_not_fit))
             else:
                 self.manifest.note_stop("time")
 
@@ -266,18 +269,27 @@ class Session:
         for process in range(run.suite.plan.processes):
             for group in run.suite.groups:
                 yield partial(timed_rounds.measure_round, run, data, process, group.cases)
-        if not run.queries.scored:
+        if run.suite.evaluates_baselines_in_rounds(run.queries.scored):
             for baseline in run.suite.baselines:
                 yield partial(timed_rounds.measure_round, run, data, 0, (baseline.name,))
 
     def _train(self, training: SuiteTraining) -> None:
         """Carry out one training with one seed. If it fails, the rest is measured all the same."""
         if training.status not in in_suites.DONE:
-            self.run.steps.advance(0, f"training {training.name} with seed {training.seed}")
-            has_gpu = self.manifest.environment.get("device") == "cuda"
+            on_card = f" on a card of {training.card}" if training.card else ""
+            what = f"training {training.name} with seed {training.seed}{on_card}"
+            self.run.steps.advance(0, what)
             options = self.run.suite.trainings[training.name]
-            gpu = self.run.suite.gpu
-            ended = in_suites.carry_out(self.run.folder, training, options, has_gpu, gpu)
+            environment = self.manifest.environment
+            ended = in_suites.carry_out(
+                self.run.folder,
+                training,
+                options,
+                has_gpu=environment.get("device") == "cuda",
+                gpu=self.run.suite.gpu,
+                gpu_bytes=environment.get("gpu_memory_bytes"),
+                trainings=self.manifest.trainings,
+            )
             self.manifest.note_training(ended)
         self.run.steps.advance(1, f"training {training.name}")
 

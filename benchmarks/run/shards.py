@@ -161,7 +161,7 @@ def _evaluate(
             run.manifest.note_stop("time")
             return False
         quality_pass.evaluate_case(run, data, case.name)
-    run.manifest.finish(run.journal.failed_queries())
+    run.manifest.finish(run.journal.failed_queries(run.manifest.cases_that_do_not_fit))
     return True
 
 
@@ -256,7 +256,7 @@ def _take_notes(run: RunContext, shard: Shard, cases: set[str]) -> None:
         if entry["settings"] is not None:
             notes.built(BuiltCase(entry["settings"], entry["has_quality"], (), entry["parameters"]))
         if entry["error"]:
-            notes.failed(entry["error"])
+            notes.failed(entry["error"], bool(entry.get("out_of_memory")))
     for warning in shard.manifest["warnings"]:
         run.manifest.warn(warning)
 

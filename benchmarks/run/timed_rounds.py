@@ -35,6 +35,10 @@ def measure_round(run: RunContext, data: DataProcess, process: int, cases: Seque
         for warning in data.warn_of_other_load(run.suite.devices):
             run.manifest.warn(warning)
     core = run.lockstep.next_core()
+    if run.lockstep.alone:  # the other session waits for each case that it measures itself
+        cases = _record_those_that_do_not_fit(run, data, process, cases)
+    if not cases:
+        return
     obstacle = why_not_side_by_side(run, cases)
     if obstacle is None:
         _measure_in_turn(run, data, process, cases, core)
@@ -45,6 +49,29 @@ def measure_round(run: RunContext, data: DataProcess, process: int, cases: Seque
     )
     for case in schedule.turns(cases, process, block=0):
         _measure_in_turn(run, data, process, (case,), core)
+
+
+def _record_those_that_do_not_fit(
+    run: RunContext, data: DataProcess, process: int, cases: Sequence[str]
+) -> list[str]:
+    """Record the queries of cases that ran out of memory in the memory pass; return the others.
+
+    They are not built again: side by side with others they would take the memory of those.
+    """
+    others = []
+    for case in cases:
+        if not run.manifest.does_not_fit(case):
+            others.append(case)
+            continue
+        positions = range(run.queries.timed)
+        lost = WorkerLost("oom", run.manifest.why_it_failed(case))
+        place = run.place(case, process) | {"block": 0}
+        records = []
+        for position, line in enumerate(data.unanswered_timed(positions, lost)):
+            records.append(QueryRecord.from_json(place | {"position": position} | line))
+        run.journal.add_queries(records)
+        run.steps.skip(len(positions), f"{_round(run, process)}: {case} does not fit")
+    return others
 
 
 def why_not_side_by_side(run: RunContext, cases: Sequence[str]) -> str | None:
@@ -212,4 +239,4 @@ class TimedCase:
 
     def _fail_build(self, lost: WorkerLost) -> None:
         self._lost = lost
-        self._notes.failed(f"build: {lost.reason}")
+        self._notes.failed(f"build: {lost.reason}", lost.failure.status == "oom")

@@ -134,18 +134,22 @@ class MeasuredMemory:
     Attributes:
         lines: one for each stage that was measured.
         error: why not all stages were measured; None if they were.
+        out_of_memory: whether the case does not fit this machine's GPU, or its memory.
         build_s: seconds that the build took.
         weight_bytes: of each part in memory; None if the adapter does not provide it.
         costs: what a query should cost by arithmetic; None if the adapter does not provide it.
         has_quality: False for random weights; None where it is not known yet.
+        built: how the case was built; None where the build failed.
     """
 
     lines: tuple[Line, ...] = ()
     error: str | None = None
+    out_of_memory: bool = False
     build_s: float | None = None
     weight_bytes: Mapping[str, int] | None = None
     costs: Mapping[str, Any] | None = None
     has_quality: bool | None = None
+    built: BuiltCase | None = None
 
 
 @dataclass(frozen=True)

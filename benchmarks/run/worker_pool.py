@@ -391,9 +391,9 @@ class CaseProcess(WorkerProcess):
         """Trace one warm query into a file; on a GPU, write a snapshot of its memory too."""
         self._call(CaseWorker.trace, warmup, trace, snapshot)
 
-    def try_fit(self, queries: int) -> Line:
+    def try_fit(self, queries: int, outside_bytes: int) -> Line:
         """Build the case and evaluate a few queries, limited to the card of its settings."""
-        return self._call(CaseWorker.try_fit, queries)
+        return self._call(CaseWorker.try_fit, queries, outside_bytes)
 
 
 class DataProcess(WorkerProcess):

@@ -19,8 +19,10 @@ KNOWN_ADAPTERS = ("lisa", "fake")
 QUALITY_PASS = "quality"
 MOST_NAMES = 6  # of more cases, it is said how many they are
 TRAINING_S = 30.0  # of a training; how long it takes depends on its options
+TRIED_SHARE = 0.25  # of the cards, about: on the others the peak decides
 # Generated answers have some tens of tokens, each of which passes the language model once.
 TOKENS_FACTOR = 10.0
+TOKENS_OF_A_QUERY = 4  # so many further tokens take as long as a teacher-forced query
 
 
 @dataclass(frozen=True)
@@ -107,20 +109,34 @@ def workload_of(suite: ResolvedSuite, queries: Queries) -> Workload:
     in_turn = ", taking turns" if len(suite.models) > 1 else ""
 
     trainings = len(suite.trainings) * plan.training_seeds
-    passes = [Pass("training", f"{trainings} trainings", trainings, trainings * TRAINING_S)]
+    seconds = trainings * TRAINING_S
+    text = f"{trainings} trainings"
+    on_cards = len(suite.training_fits)
+    if on_cards:
+        # The peak of the training decides for most cards.
+        seconds += TRIED_SHARE * on_cards * TRAINING_S
+        text += f", {on_cards} times one on a card, tried where its peak is near the size"
+    passes = [Pass("training", text, trainings + on_cards, seconds)]
 
     searches = sum(case.batch == AUTO for case in suite.models)
     passes.append(
         Pass("batch", f"trials to choose it, for {searches} of {models}", searches, starts_s)
     )
     processes = _counted(plan.memory_processes, "process", "processes")
-    seconds = plan.memory_processes * (starts_s + plan.memory_queries * query_s)
+    memory_queries = queries.count
+    if plan.memory_queries != "all":
+        memory_queries = min(plan.memory_queries, queries.count)
+    seconds = plan.memory_processes * (starts_s + memory_queries * query_s)
     steps = plan.memory_processes * len(suite.models)
     passes.append(Pass("memory", f"{models} x {processes}", steps, seconds))
 
     fits = len(suite.fits)
-    seconds = sum(costs[case].start_s for case, _ in suite.fits)
-    passes.append(Pass("fits", f"{fits} times a model on an imitated card", fits, seconds))
+    seconds = 0.0
+    for case, _ in suite.fits:
+        cost = costs[case]
+        seconds += TRIED_SHARE * (cost.start_s + memory_queries * cost.query_s)
+    text = f"{fits} times a model on a card, tried where its peak is near the size"
+    passes.append(Pass("fits", text, fits, seconds))
 
     scored = _counted(queries.scored, "query", "queries")
     # Cases with random weights have no quality: their steps are skipped.
@@ -140,7 +156,7 @@ def workload_of(suite: ResolvedSuite, queries: Queries) -> Workload:
     timed = _counted(queries.timed, "query", "queries")
     seconds = plan.processes * (starts_s + queries.timed * query_s)
     steps = plan.processes * queries.timed * len(suite.models)
-    if not queries.scored:  # baselines are then evaluated in rounds of their own
+    if suite.evaluates_baselines_in_rounds(queries.scored):
         steps += queries.timed * len(suite.baselines)
     passes.append(Pass("timed", f"{models} x {rounds} x {timed}{in_turn}", steps, seconds))
     return Workload(tuple(one for one in passes if one.steps))
@@ -195,7 +211,10 @@ def _cost(case: ResolvedCase, on_gpu: bool) -> Cost:
     else:
         cost = LARGE_ON_GPU if is_on_gpu else LARGE_ON_CPU
     if case.config.answer == "generated":
-        return replace(cost, query_s=TOKENS_FACTOR * cost.query_s)
+        factor = TOKENS_FACTOR
+        if not _has_weights(case):  # random weights hardly ever end an answer
+            factor = max(factor, case.config.max_new_tokens / TOKENS_OF_A_QUERY)
+        return replace(cost, query_s=factor * cost.query_s)
     return cost
 
 

@@ -17,7 +17,7 @@ from ...datasets.joined import Joined
 from ...datasets.samples import Samples
 from ...harness import environment, terminal
 from ...harness.errors import UsageError
-from ...harness.memory import cap_gpu, card_bytes, meter_for
+from ...harness.memory import OutsideAllocator, cap_gpu, card_bytes, meter_for
 from ...harness.probe import NullProbe
 from ...harness.records.folder import before_writing, undone_if_refused
 from ...harness.records.journal import create, holds_run, now, writing
@@ -104,7 +104,8 @@ def carry_out(setup: Setup) -> None:
         # Afterwards it is the only GPU. A training may be resumed on another one of the same kind.
         options = replace(setup.options, device=device)
         setup = replace(setup, options=options, case=replace(setup.case, device=device))
-    # First of all that uses the GPU: the cap measures what the CUDA context takes.
+    # First of all that uses the GPU: both measure what is not the allocator's.
+    outside = _outside_allocator(device)
     memory = _memory_before_build(setup.options.gpu_memory, device)
     accelerator = _accelerator(setup, device)
     # The default folder is named by the time of day, which may differ among the processes: the main
@@ -125,6 +126,7 @@ def carry_out(setup: Setup) -> None:
         explained = _interrupts_explained(setup, accelerator.num_processes)
         with writing(folder), undone_if_refused(folder, before), explained, shown() as progress:
             _train(setup, accelerator, samples, journal, progress)
+            journal.conclude("complete", None if outside is None else outside.read())
         report = write_training_report(folder)
         summary = summarise_training(read_training(folder))
         terminal.say(outcome(summary))
@@ -190,6 +192,17 @@ def _check_lengths(setup: Setup, samples: Splits, device: str) -> None:
         reader.tokens(sample)
     for sample in val:
         reader.tokens(sample)
+
+
+def _outside_allocator(device: str) -> OutsideAllocator | None:
+    """Return what measures the GPU's memory outside of PyTorch's allocator.
+
+    It is None without a GPU, and where several processes train: each has another GPU, which is
+    known later.
+    """
+    if device != "cuda" or os.environ.get("WORLD_SIZE", "1") != "1":
+        return None
+    return OutsideAllocator()
 
 
 def _memory_before_build(card: str | None, device: str) -> MemoryBeforeBuild:
@@ -352,8 +365,6 @@ def _train(
     checkpoints = Checkpoints(setup.checkpoints, write)
     trainer = Trainer(setup, accelerator, lisa, samples, journal, checkpoints, progress)
     trainer.run(_teacher(setup))
-    if accelerator.is_main_process:
-        journal.conclude("complete")
 
 
 def _recompute_activations(llm: PreTrainedModel) -> None:

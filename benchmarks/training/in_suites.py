@@ -3,7 +3,7 @@
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from ...harness.records.journal import holds_run
 from ...harness.records.manifest import SuiteTraining
 from ...harness.records.training import read_training
 from ...harness.records.whole_file import whole_file
+from ...reports.cards import fits_by_peak, why_not_imitated
+from ...reports.training.cards import unlimited
 from .. import subprocesses
 from ..claim import Claim
 from ..subprocesses import Command
@@ -23,8 +25,9 @@ from .setup import resolve_setup
 
 FOLDER = "trainings"
 COMPLETE, OOM, SKIPPED, FAILED = "complete", "oom", "skipped", "failed"
+BY_PEAK = "by peak"  # on a card: the peak of the training without a limit decides
 # A resumed run does not repeat these: out of memory would happen again.
-DONE = (COMPLETE, OOM, SKIPPED)
+DONE = (COMPLETE, OOM, SKIPPED, BY_PEAK)
 SET_BY_THE_SUITE = ("seed", "output_dir", "checkpoint_dir", "resume", "config")
 NEEDS_GPU = "it takes an NVIDIA GPU"
 
@@ -54,26 +57,34 @@ def check(trainings: Mapping[str, Options]) -> None:
 
 
 def check_card(claim: Claim, trainings: Mapping[str, Options]) -> None:
-    """Check that a training which is claimed to fit a card is capped to that card.
+    """Check that a training which is claimed to fit a card is not limited to another one.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is.
     """
     if not (claim.of_trainings and claim.is_fit):
         return
     cap = trainings[claim.candidate or ""].get("gpu_memory")
-    if cap is None or card_bytes(cap) != card_bytes(claim.card or ""):
+    if cap is not None and card_bytes(cap) != card_bytes(claim.card or ""):
         raise UsageError(
             f"claim {claim.claim!r} has a card of {claim.card}, but the training {claim.candidate} "
-            f"is capped to {cap}; give it gpu_memory: {claim.card}"
+            f"is capped to {cap}; give it gpu_memory: {claim.card}, or none"
         )
 
 
-def planned(trainings: Mapping[str, Options], seeds: int) -> list[SuiteTraining]:
+def planned(
+    trainings: Mapping[str, Options], seeds: int, fits: Sequence[tuple[str, str]] = ()
+) -> list[SuiteTraining]:
     """Return the trainings of a suite, each with each seed, in the order in which they are done.
 
     All trainings are done with a seed before the next seed. The order is reversed with every other
     seed, so that a machine that slowly drifts favours none of them.
+
+    Args:
+        trainings: options by name.
+        seeds: how many.
+        fits: each training with each card that it is tried on, with the first seed. These come
+            last: most are decided by the peak of the training without a limit.
     """
     in_order = []
     for seed in range(seeds):
@@ -82,13 +93,24 @@ def planned(trainings: Mapping[str, Options], seeds: int) -> list[SuiteTraining]
             names.reverse()
         for name in names:
             in_order.append(SuiteTraining(name, seed, folder=f"{FOLDER}/{name}-{seed}"))
+    for name, card in fits:
+        folder = f"{FOLDER}/{name}-0-{card.replace(' ', '')}"
+        in_order.append(SuiteTraining(name, 0, folder, card=card))
     return in_order
 
 
 def carry_out(
-    run: Path, training: SuiteTraining, options: Options, has_gpu: bool, gpu: str | None = None
+    run: Path,
+    training: SuiteTraining,
+    options: Options,
+    has_gpu: bool,
+    gpu: str | None = None,
+    gpu_bytes: int | None = None,
+    trainings: Sequence[SuiteTraining] = (),
 ) -> SuiteTraining:
     """Train, or continue a training that was begun.
+
+    A training on a card is carried out only where its peak without a limit is near the card's size.
 
     Args:
         run: folder of the suite's run.
@@ -96,10 +118,24 @@ def carry_out(
         options: of the training.
         has_gpu: whether there is a GPU.
         gpu: the one that all of the run is on, such as ``cuda:1``; None: as the options say.
+        gpu_bytes: memory of the GPU; None if it is not known.
+        trainings: all of the run, as they have ended so far.
 
     Returns:
-        The training with its `status` and, unless it is complete, the `reason` in one line.
+        The training with its `status` and, unless it is complete, the `reason` in one line. Its
+        status is None where it waits for the training without a limit.
     """
+    if training.card is not None:
+        options = {**options, "gpu_memory": training.card}
+        if has_gpu:
+            without_limit = unlimited(run, trainings, training.name, gpu_bytes)
+            if without_limit is None:
+                return training
+            if fits_by_peak(without_limit, training.card) is not None:
+                return replace(training, status=BY_PEAK, reason=None)
+            why_not = why_not_imitated(gpu_bytes, training.card)
+            if why_not is not None:
+                return replace(training, status=SKIPPED, reason=why_not)
     on_gpu = str(options.get("device")).startswith("cuda")
     if (on_gpu or options.get("gpu_memory")) and not has_gpu:
         return replace(training, status=SKIPPED, reason=NEEDS_GPU)

@@ -138,9 +138,18 @@ class TrainingJournal:
             count = 0 if epoch.best else count + 1
         return count
 
-    def conclude(self, status: str) -> None:
-        """Write how the training ended, into the manifest and the history."""
-        self.manifest = replace(self.manifest, status=status, finished=now())
+    def conclude(self, status: str, outside_bytes: int | None = None) -> None:
+        """Write how the training ended, into the manifest and the history.
+
+        Args:
+            status: of the training.
+            outside_bytes: what it has taken of its GPU outside of PyTorch's allocator by now; None
+                where that is not known.
+        """
+        memory = self.manifest.memory
+        outside_bytes = _largest([outside_bytes, memory.outside_allocator_bytes])
+        memory = replace(memory, outside_allocator_bytes=outside_bytes)
+        self.manifest = replace(self.manifest, status=status, finished=now(), memory=memory)
         write_json(self.folder / RUN, self.manifest.as_json())
         self._write_history(status)
 

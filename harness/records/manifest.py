@@ -104,6 +104,8 @@ class CaseEntry:
         clock: the clock of its times: ``host``, ``cuda events`` or ``virtual``.
         error: why it could not be measured.
         memory_error: why its memory could not be measured.
+        out_of_memory: whether it did not fit this machine's GPU, or its memory; that is a result,
+            and no failure. None until that is known, and in older runs.
         adapter_sha256: of the file that its adapter was loaded from; None for a shipped adapter,
             and in older runs.
         warm_ups: how its processes came to speed, by process.
@@ -125,6 +127,7 @@ class CaseEntry:
     clock: str | None = None
     error: str | None = None
     memory_error: str | None = None
+    out_of_memory: bool | None = None
     adapter_sha256: str | None = None
     warm_ups: tuple[WarmUpRecord, ...] = ()
 
@@ -183,13 +186,24 @@ class StatedClaim:
 
 @dataclass(frozen=True)
 class SuiteTraining:
-    """One training of a suite, with one seed."""
+    """One training of a suite, with one seed.
+
+    Attributes:
+        name: in the suite.
+        seed: of the training.
+        folder: of its records, in that of the run.
+        status: how it ended; None until then.
+        reason: why it is not complete.
+        card: the size of the card that it was limited to by the suite's key `cards`; None for the
+            training itself, and in older runs.
+    """
 
     name: str
     seed: int
     folder: InnerFolder
     status: str | None = None
     reason: str | None = None
+    card: str | None = None
 
 
 @dataclass(frozen=True)
@@ -224,7 +238,7 @@ class RunPlan:
     scenario: Literal["latency", "throughput"] = "latency"
     batch: NotNegative | Literal["auto"] = 1
     memory_processes: NotNegative = 1
-    memory_queries: NotNegative = 4
+    memory_queries: NotNegative | Literal["all"] = 4
     decode_workers: NotNegative | None = None
     timed_queries: NotNegative | None = None
     quality_queries: NotNegative | None = None
@@ -299,6 +313,7 @@ class Manifest:
         metrics: quality columns of the report.
         claims: the claims of the suite.
         trainings: the trainings of the suite.
+        cards: of which the report says what runs on them; none in older runs.
         status: ``running``, ``complete`` or ``failed``.
         stopped: why it ended before all was measured: its ``time`` was over, or an ``interrupt``
             came; None while it goes on, and where it was killed.
@@ -337,6 +352,7 @@ class Manifest:
     metrics: tuple[str, ...] = ()
     claims: tuple[StatedClaim, ...] = ()
     trainings: tuple[SuiteTraining, ...] = ()
+    cards: tuple[str, ...] = ()
     stopped: StopReason | None = None
     finished: str | None = None
     attempts: NotNegative = 0
@@ -371,6 +387,7 @@ class Manifest:
             plan=from_json(RunPlan, content["plan"]),
             groups=_groups(content, cases),
             metrics=tuple(content.get("metrics") or ()),
+            cards=tuple(content.get("cards") or ()),
             claims=tuple(from_json(StatedClaim, claim) for claim in content.get("claims") or ()),
             trainings=tuple(
                 from_json(SuiteTraining, row) for row in content.get("trainings") or ()

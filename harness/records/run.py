@@ -83,7 +83,12 @@ class MemoryRecord:
         device_process_bytes: what the driver says the process holds on the GPU.
         queries: how many queries the peak is of.
         weights_bytes: what the weights take; of the build alone.
+        outside_allocator_bytes: what the process took of the GPU outside of PyTorch's allocator
+            when all queries were answered (``beside_bytes`` in the file); of the build alone. None
+            without a GPU, and in older runs.
         kv_cache_bytes: size of the KV cache of a batch; of the language model alone.
+        prompt_tokens, answer_tokens: of the query with the longest prompt; of the language model
+            alone. None where the adapter does not say, and in older runs.
     """
 
     case: str
@@ -97,7 +102,10 @@ class MemoryRecord:
     device_process_bytes: NotNegative | None = None
     queries: NotNegative | None = None
     weights_bytes: NotNegative | None = None
+    outside_allocator_bytes: NotNegative | None = None
     kv_cache_bytes: NotNegative | None = None
+    prompt_tokens: NotNegative | None = None
+    answer_tokens: NotNegative | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -107,7 +115,7 @@ class MemoryRecord:
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "MemoryRecord":
         """Return the record of a line."""
-        return from_json(cls, line)
+        return from_json(cls, line, outside_allocator_bytes=line.get("beside_bytes"))
 
     def as_json(self) -> dict[str, Any]:
         """Return the line of ``memory.jsonl``."""
@@ -127,6 +135,14 @@ class MemoryRecord:
             line["weights_bytes"] = self.weights_bytes
         if self.stage == "llm":
             line["kv_cache_bytes"] = self.kv_cache_bytes
+        known_of_some = {
+            "beside_bytes": self.outside_allocator_bytes,
+            "prompt_tokens": self.prompt_tokens,
+            "answer_tokens": self.answer_tokens,
+        }
+        for name, value in known_of_some.items():
+            if value is not None:
+                line[name] = value
         return line
 
 
@@ -284,6 +300,17 @@ class CaseRecords:
     def name(self) -> str:
         """The case's name."""
         return self.entry.name
+
+    @cached_property
+    def ran_out_of_memory(self) -> bool:
+        """Whether it needs more memory than its processes had.
+
+        Older runs do not note it. There it is read from why the case failed.
+        """
+        if self.entry.out_of_memory or any(query.status == "oom" for query in self.queries):
+            return True
+        errors = (self.entry.error or "", self.entry.memory_error or "")
+        return any("out of memory" in error.lower() for error in errors)
 
     @cached_property
     def timed(self) -> tuple[QueryRecord, ...]:

@@ -160,11 +160,12 @@ class _ShownSettings:
 
 @dataclass(frozen=True)
 class MemoryBeforeBuild:
-    """What was known about memory before the model was built. Older trainings recorded neither.
+    """What is known about memory beside the peaks of the steps. Older trainings recorded neither.
 
     Attributes:
-        outside_allocator_bytes: what of an imitated card is not PyTorch's allocator's; None without
-            such a card (``beside_bytes`` in the file).
+        outside_allocator_bytes: what of the GPU, or of an imitated card, is not PyTorch's
+            allocator's (``beside_bytes`` in the file): on a card as measured before the model was
+            built, and if it is more, as measured at the end. None without a GPU.
         start_bytes: the resident set of the process; None on a GPU.
     """
 
@@ -188,7 +189,7 @@ class TrainingManifest:
         model: the model that is trained.
         environment: facts about the machine (``passport`` in the file).
         versions: of Python and of libraries.
-        memory: what was known about memory before the build.
+        memory: what is known about memory beside the peaks of the steps.
         warnings: what speaks against the measurement.
     """
 

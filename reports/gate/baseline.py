@@ -224,6 +224,13 @@ def refuse_incomplete(run: Run) -> None:
             rest = f"`lisabench run --resume --out {run.folder}` measures the rest"
             what = f"is not finished ({rest})"
         raise UsageError(f"the run in {run.folder} {what}; a baseline needs one that is complete")
+    refuse_without_time(run)
+    too_large = [case.name for case in run.cases if case.ran_out_of_memory]
+    if too_large:
+        raise UsageError(
+            f"the run in {run.folder} has cases that do not fit its machine "
+            f"({', '.join(too_large)}); a baseline needs a number of each case: leave them out"
+        )
     # Older runs do not say how many queries they timed: as many as their largest process.
     timed = manifest.timed_queries
     if timed is None:
@@ -236,6 +243,19 @@ def refuse_incomplete(run: Run) -> None:
         if case.has_quality_pass and manifest.quality_pass is not None:
             queries = manifest.quality_pass.queries
             _refuse_missing(run, entry.name, "scored", len(case.scored), queries)
+
+
+def refuse_without_time(run: Run) -> None:
+    """Refuse a run that measures no time.
+
+    Raises:
+        UsageError: its plan has no process for it.
+    """
+    if run.manifest.plan.processes == 0:
+        raise UsageError(
+            f"the run in {run.folder} measures no time (plan.processes is 0), which a gate needs; "
+            "measure it with --set processes=3 or more"
+        )
 
 
 def _most_of_a_process(queries: Sequence[QueryRecord]) -> int:

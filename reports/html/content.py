@@ -10,6 +10,7 @@ from typing import Literal
 from ...harness.contract import STAGES
 from ...harness.text import one_line
 from .. import formatting
+from ..cards import HOW, card_table
 from ..run import verdict_words
 from ..run.protocol import protocol_in_a_sentence, protocol_table, published_note
 from ..run.schema import Attribution, Case, Summary
@@ -61,7 +62,7 @@ class CaseRow:
         number, name: of the case.
         bar: its stages.
         ms, ratio, memory, gIoU: numbers with the intervals that they have.
-        failed: why it has none.
+        failed: why it has none; empty where it has.
     """
 
     number: int
@@ -121,6 +122,21 @@ class ProtocolTable:
 
 
 @dataclass(frozen=True)
+class CardTable:
+    """Which card runs what.
+
+    Attributes:
+        headings: of the columns.
+        rows: a row for each case and training.
+        note: how it was decided.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything on the page but the chart and the queries.
 
@@ -138,6 +154,7 @@ class Content:
         kind_of_time: what a time is of.
         why_no_quality: empty where there is quality.
         protocol: scores by the protocol of the data; None where none is known.
+        card_table: which card runs what; None where the suite names no cards.
         claims, causes_of_time, causes_of_memory: tables; empty where the suite has none.
     """
 
@@ -155,6 +172,7 @@ class Content:
     kind_of_time: str
     why_no_quality: str
     protocol: ProtocolTable | None
+    card_table: CardTable | None
     claims: Sequence[ClaimRow]
     causes_of_time: Sequence[CauseRow]
     causes_of_memory: Sequence[CauseRow]
@@ -180,6 +198,7 @@ def content(summary: Summary) -> Content:
         kind_of_time=verdict_words.kind_of_time(summary.batches),
         why_no_quality=_why_no_quality(summary),
         protocol=_protocol(summary),
+        card_table=_card_table(summary),
         claims=_claims(summary),
         causes_of_time=[_cause_of_time(attribution) for attribution in summary.attributions],
         causes_of_memory=_causes_of_memory(summary),
@@ -233,6 +252,17 @@ def _protocol(summary: Summary) -> ProtocolTable | None:
     )
 
 
+def _card_table(summary: Summary) -> CardTable | None:
+    if not summary.cards:
+        return None
+    headings, rows = card_table(summary.cards)
+    return CardTable(
+        headings=[one_line(heading) for heading in headings],
+        rows=[[one_line(text) for text in row] for row in rows],
+        note=HOW.replace("`", ""),
+    )
+
+
 def _rows(summary: Summary) -> list[CaseRow]:
     longest_ms = max((_whole_ms(case) for case in summary.cases), default=0.0)
     unit = verdict_words.memory_unit_of(summary)
@@ -250,10 +280,16 @@ def _rows(summary: Summary) -> list[CaseRow]:
             ratio=ratio,
             memory=formatting.memory(verdict_words.memory_bytes(summary, case), unit),
             gIoU=formatting.score(case.quality.gIoU),
-            failed=one_line(case.error or "", longest=240),
+            failed=_why_failed(case),
         )
         rows.append(row)
     return rows
+
+
+def _why_failed(case: Case) -> str:
+    if case.out_of_memory:
+        return "it does not fit the memory of this machine"
+    return one_line(case.error or "", longest=240)
 
 
 def _stages_ms(case: Case) -> dict[str, float]:

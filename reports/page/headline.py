@@ -140,7 +140,10 @@ def _columns(summary: Summary) -> list[tuple[str, Row]]:
     heading = f"{verdict_words.memory_kind(summary)} ({unit.name})"
     sizes = []
     for case in cases:
-        sizes.append(formatting.memory(verdict_words.memory_bytes(summary, case), unit))
+        if case.out_of_memory:
+            sizes.append(bold("does not fit"))
+        else:
+            sizes.append(formatting.memory(verdict_words.memory_bytes(summary, case), unit))
     columns.append((heading, sizes))
     if any(comparisons):
         columns.append(("memory ratio", _verdict_cells(comparisons, summary, "memory")))

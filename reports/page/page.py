@@ -11,9 +11,10 @@ from ...harness.records.manifest import Manifest, RunPlan
 from ...harness.records.run import PROFILE_SUFFIXES, Run, profile_file
 from ...harness.text import code, code_block, escape, message
 from .. import formatting, markdown, tradeoff
+from ..cards import HOW, card_table
 from ..document import INSTRUMENTS, REPORT, SUMMARY, write_page
 from ..drawing import NOTHING_DRAWN, Drawn, Figures, draw
-from ..markdown import Markup, folded
+from ..markdown import Markup, folded, markdown_table
 from ..run.confounds import settings_that_differ
 from ..run.memory_and_roofline import roofline_table, roofline_text, split_table
 from ..run.protocol import protocol_in_a_sentence
@@ -152,6 +153,7 @@ def report_text(run: Run, summary: Summary, drawn: Drawn = NOTHING_DRAWN) -> str
         cases_table(summary),
         message(protocol_in_a_sentence(summary)),
         _main_figure(names),
+        _cards(summary),
         _claims(summary),
         _warnings([*summary.warnings, *drawn.warnings]),
         *_details(run, summary, names),
@@ -201,6 +203,14 @@ def _warnings(texts: Sequence[str]) -> str:
         return box
     count = "1 more warning" if len(others) == 1 else f"{len(others)} more warnings"
     return f"{box}\n\n{folded(count, markdown.messages(others))}"
+
+
+def _cards(summary: Summary) -> str:
+    """Return which card runs what, and how that was decided; empty without cards."""
+    if not summary.cards:
+        return ""
+    header, rows = card_table(summary.cards)
+    return f"## Which card runs what\n\n{markdown_table(header, rows, numbers=False)}\n\n{HOW}"
 
 
 def _claims(summary: Summary) -> str:
@@ -322,13 +332,15 @@ def _plan(manifest: Manifest, models: Sequence[Case]) -> Markup:
         answers += f", in turns with the others, {plan.block} queries at a time"
     if manifest.in_lockstep:
         answers += ", in lockstep with another version"
-    sentences = [f"{answers}."]
+    sentences = [f"{answers}." if plan.processes else "No time is measured (plan.processes is 0)."]
     units, memory_queries = "queries", f"{plan.memory_queries} queries"
     if plan.scenario == "throughput":
         units = "batches"
-        memory_queries = f"whole batches of at least {plan.memory_queries} queries"
+        memory_queries = f"whole batches of {memory_queries}"
+        if plan.memory_queries != "all":
+            memory_queries = f"whole batches of at least {plan.memory_queries} queries"
         sentences += _throughput(plan, models)
-    if plan.warmup:
+    if plan.warmup and plan.processes:
         sentences.append(f"Each process is warmed up with up to {plan.warmup} further {units}.")
     if plan.memory_processes:
         processes = "process" if plan.memory_processes == 1 else "processes"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ...harness import terminal
 from .. import formatting
+from ..cards import narrow_cell
 from ..peaks import GROWTH
 from ..run import verdict_words
 from ..run.protocol import protocol_in_a_sentence, protocol_scores_in_a_sentence
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 WIDTH_OF_A_FILE = 120
 TERMINAL_STAGES = ("vision", "llm", "decoder")  # the stages that can take most of a query's time
 SHORTEST_NAME = 10  # characters that the column of names has at least; a longer name is broken
+WHAT_CARDS_SHOW = (
+    "A card: yes, with the GiB that are taken of it, or no. In brackets: a process limited to the "
+    "card decided, and has answered so many queries, or made so many steps, of so many."
+)
 POINTS = "points gIoU"  # the unit of the amount of a verdict on masks
 # Candidates whose verdicts have a line each, and cases whose scores by a protocol are printed. Of
 # more, one table shows the verdicts, and the report alone has the scores.
@@ -89,6 +94,9 @@ def parts(summary: Summary, width: int) -> Iterator[RenderableType]:
     notes = _notes(summary)
     if notes:
         yield Text("\n".join(_wrapped(note, width) for note in notes))
+    if summary.cards:
+        yield cards_table(summary)
+        yield Text(_wrapped(WHAT_CARDS_SHOW, width))
     if summary.claims:
         yield _claims(summary.claims, width)
     if summary.warnings:
@@ -219,17 +227,22 @@ def measurements(summary: Summary, width: int) -> Table:
     for case in summary.cases:
         times.append(formatting.milliseconds(case.time.end_to_end_ms))
         throughputs.append(formatting.milliseconds(case.time.queries_per_second))
-        sizes.append(formatting.memory(verdict_words.memory_bytes(summary, case), unit))
+        size = formatting.memory(verdict_words.memory_bytes(summary, case), unit)
+        sizes.append("does not fit" if case.out_of_memory else size)
         interval = case.quality.intervals.get("gIoU")
         scores.append(formatting.score(case.quality.gIoU, interval))
 
-    columns = [Column(_time_heading(summary.batches), times)]
+    columns = []
+    if summary.measures_time:
+        columns.append(Column(_time_heading(summary.batches), times))
     if summary.measures_throughput:
         columns.append(Column("queries/s", throughputs, leave_out=2))
     memory = f"{verdict_words.memory_kind(summary)}\n({unit.name})"
     columns.append(Column(memory, sizes, leave_out=1))
-    columns.append(Column("gIoU\n[95 %]", scores))
-    for place, stage in enumerate(TERMINAL_STAGES):
+    has_scores = any(case.quality.gIoU is not None for case in summary.cases)
+    if summary.measures_time or has_scores:
+        columns.append(Column("gIoU\n[95 %]", scores))
+    for place, stage in enumerate(TERMINAL_STAGES if summary.measures_time else ()):
         cells = [_stage(case, stage) for case in summary.cases]
         columns.append(Column(f"{stage}\n(ms)", cells, leave_out=10 + place))
     names = [case.name for case in summary.cases]
@@ -246,6 +259,16 @@ def _time_heading(sizes: Collection[int]) -> str:
 def _stage(case: Case, stage: str) -> str:
     time = case.time.stages.get(stage)
     return formatting.milliseconds(time.median_ms if time else None)
+
+
+def cards_table(summary: Summary) -> Table:
+    """Return which card runs what: a row a case or training, a column a card."""
+    rows = summary.cards
+    columns = [Column("regime", [row.regime for row in rows])]
+    for place, verdict in enumerate(rows[0].cards):
+        cells = [narrow_cell(row.cards[place]) for row in rows]
+        columns.append(Column(verdict.card, cells))
+    return _table("card", [row.name for row in rows], columns, justify="left")
 
 
 def _notes(summary: Summary) -> list[str]:

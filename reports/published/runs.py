@@ -129,7 +129,9 @@ def _of_run(folder: Path, processes: str) -> RecordFacts:
         manifest = Manifest.from_json(content)
     models = [case for case in manifest.cases if case.is_model]
     if manifest.trainings:
-        size = f"{len(manifest.trainings)} trainings"
+        # On most cards the peak of a training decides, and no other is carried out.
+        carried_out = [one for one in manifest.trainings if one.status != "by peak"]
+        size = f"{len(carried_out)} trainings"
     else:
         size = ", ".join(
             [

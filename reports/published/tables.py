@@ -143,6 +143,7 @@ def what_suites_need() -> str:
             ShippedSuite("batch-7b", "GPU"),
             ShippedSuite("resolution-7b", "GPU"),
             ShippedSuite("throughput-tiny", "CPU", memory="none"),
+            ShippedSuite("cards-7b", "GPU"),
             ShippedSuite(
                 "fits-8gb", "GPU", folder="fits-8gb", duration="not measured: time was left out"
             ),

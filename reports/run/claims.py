@@ -17,12 +17,13 @@ from typing import Any
 from ...harness.contract import STAGES
 from ...harness.records.costs import Times
 from ...harness.records.manifest import StatedClaim
-from ...harness.records.run import CaseRecords, FitRecord, Run
+from ...harness.records.run import CaseRecords, Run
 from ...harness.statistics.verdicts import claim_verdict
+from ..cards import CardVerdict
 from ..energy import ENERGY, energy_ratio
 from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity
 from ..formatting import listed, ratio_with_interval
-from ..peaks import by_resident_set, bytes_on_card, largest_by_process, of_queries
+from ..peaks import by_resident_set, largest_by_process, of_queries
 from ..quality import points
 from ..ratios import log_ratios, memory_logs, paired_ratio_of, time_ratios
 from ..schema_base import NO_RATIO, Ratio, Twin
@@ -35,15 +36,17 @@ from ..times import (
     of_stage,
     were_synchronised,
 )
-from ..training.claims import OF_TRAININGS
+from ..training.claims import OF_TRAININGS, finding_on_card
 from ..trivial_baselines import against_trivial_baselines
 from ..twins import no_narrower
+from .cards import case_on_card
 from .comparison import twins_of
 from .schema import ClaimResult
 
 # The parts that see pixels, or carry what was seen to the language model.
 VISION_PARTS = ("clip", "sam_encoder", "projector", "bridge")
 
+NO_TIME = "the run measures no time: its plan.processes is 0; set it to 1 or more"
 NO_MEMORY = "the memory pass has no process of both cases, or read them by different instruments"
 # What a verdict means where the suite says what the other verdicts mean.
 MEANINGS = {
@@ -131,9 +134,18 @@ def _case(name: str | None, run: Run) -> CaseRecords:
 
 
 def _timed_cases(claim: StatedClaim, run: Run) -> tuple[CaseRecords, CaseRecords]:
+    """Return the reference and the candidate, neither of which failed, of a run with times."""
+    if run.manifest.plan.processes == 0:
+        raise NotMeasured(NO_TIME)
+    return _measured_cases(claim, run)
+
+
+def _measured_cases(claim: StatedClaim, run: Run) -> tuple[CaseRecords, CaseRecords]:
     """Return the reference and the candidate, neither of which failed."""
     cases = _case(claim.reference, run), _case(claim.candidate, run)
     for case in cases:
+        if case.ran_out_of_memory:
+            raise NotMeasured(f"{case.name} does not fit the memory of this machine")
         if case.entry.error:
             raise NotMeasured(f"{case.name} failed: {case.entry.error}")
     return cases
@@ -143,6 +155,8 @@ def _gpu_memory_cases(claim: StatedClaim, run: Run) -> tuple[CaseRecords, CaseRe
     """Return the reference and the candidate, whose memory was measured on a GPU."""
     cases = _case(claim.reference, run), _case(claim.candidate, run)
     for case in cases:
+        if case.entry.out_of_memory:
+            raise NotMeasured(f"{case.name} does not fit the memory of this machine")
         if case.entry.memory_error:
             raise NotMeasured(f"{case.name} failed: {case.entry.memory_error}")
     if any(by_resident_set(case.memory) for case in cases):
@@ -384,7 +398,7 @@ def _of_memory(logs: Mapping[int, float]) -> Finding:
 
 def _quality(metric: str, claim: StatedClaim, run: Run) -> Finding:
     """Return the difference of a score in points, over the queries that both cases have."""
-    cases = _timed_cases(claim, run)
+    cases = _measured_cases(claim, run)
     for case in cases:
         if case.entry.has_quality is False:
             raise NotMeasured("random weights have no quality")
@@ -408,43 +422,20 @@ def _quality(metric: str, claim: StatedClaim, run: Run) -> Finding:
 
 
 def _fits(claim: StatedClaim, run: Run) -> Finding:
-    """Return whether the case ran in a process capped to the card, and the bytes that it took."""
+    """Return whether the case fits the card, and the bytes that it took."""
     case = _case(claim.candidate, run)
-    fits = [fit for fit in case.fits if fit.card == claim.card]
-    if not fits:
-        raise NotMeasured(f"{case.name} has not been tried on a card of {claim.card} yet")
-    fit = fits[0]
-    if fit.status not in ("ok", "oom"):
-        raise NotMeasured(fit.reason)
-    taken = bytes_on_card(fit.peak_reserved_bytes, fit.outside_allocator_bytes)
-    answered = _answered(fit, case, run)
-    # The cap holds back the allocator alone. Where the driver counts more than the card has, the
-    # process might not have fitted a real one, although it ran here: neither verdict is shown.
-    by_driver, limit_bytes = fit.device_process_bytes, claim.at_most
-    if fit.status == "oom":
-        reason = f"{answered}; it ran out of memory: {fit.reason}"
-        return Finding(taken.estimate, verdict="refuted", about=taken.about, reason=reason)
-    if by_driver is not None and limit_bytes is not None and by_driver > limit_bytes:
-        reason = f"{answered}; the driver counts {by_driver / 2**30:.2f} GiB for the process"
-        return Finding(taken.estimate, verdict="inconclusive", about=taken.about, reason=reason)
-    return Finding(taken.estimate, verdict="confirmed", about=taken.about, reason=answered)
+    verdict = case_on_card(case, claim.card or "", run)
+    return finding_on_card(verdict, _answered(verdict, case))
 
 
-def _answered(fit: FitRecord, case: CaseRecords, run: Run) -> str:
-    """Return how many queries were answered under the cap, and with which kind of answers.
-
-    Older records do not count them. There, a fit with status ok has answered all queries of the
-    plan's memory pass, or all that the data has; how many a failed one answered is not known.
-    """
-    evaluated, answered = fit.asked, fit.answered
-    if evaluated is None:
-        evaluated = min(run.manifest.plan.memory_queries, run.manifest.data.count)
-        answered = evaluated if fit.status == "ok" else None
+def _answered(verdict: CardVerdict, case: CaseRecords) -> str:
+    """Return how many queries were answered, under which limit, with which kind of answers."""
+    limit = "under the cap" if verdict.capped else "without a cap"
     kind = (case.entry.settings or {}).get("answer")
     kind_of_answers = f" (answers {kind})" if kind else ""
-    if answered is None:
-        return f"how many queries were answered under the cap{kind_of_answers} is not recorded"
-    return f"answered {answered} of {evaluated} queries under the cap{kind_of_answers}"
+    if verdict.done is None:
+        return f"how many queries were answered {limit}{kind_of_answers} is not recorded"
+    return f"answered {verdict.done} of {verdict.of} queries {limit}{kind_of_answers}"
 
 
 QUANTITIES: Mapping[str, Quantity] = {

@@ -171,8 +171,8 @@ def compare_sides(
         further_token=times.get(TOKEN, NO_RATIO),
         stages_synchronised=were_synchronised([before, after]),
         memory_definition="growth" if by_resident_set(before.memory) else "peak",
-        peak_memory=methods.memory(before.memory, after.memory, False),
-        query_peak_memory=methods.memory(before.memory, after.memory, True),
+        peak_memory=methods.memory(_whole_memory(before), _whole_memory(after), False),
+        query_peak_memory=methods.memory(_whole_memory(before), _whole_memory(after), True),
         energy=energy,
         throughput=throughput,
         **_named(quality),
@@ -183,6 +183,14 @@ def compare_sides(
         differences=_differences(reference.case, candidate.case),
         same_settings=same_settings,
     )
+
+
+def _whole_memory(case: CaseRecords) -> Sequence[MemoryRecord]:
+    """Return the records of the memory pass of a case; none if it failed, of which they are a part.
+
+    What a case held until it ran out of memory is no peak of it.
+    """
+    return () if case.entry.memory_error else case.memory
 
 
 def _joint(time: Ratio, gIoU: Points | None) -> Joint | None:

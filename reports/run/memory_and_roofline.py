@@ -157,7 +157,7 @@ def card_fits(manifest: Manifest, cases: Sequence[CaseRecords]) -> list[CardFit]
         if taken is None:
             taken = largest(case.memory, "peak_reserved_bytes")
         verdict = None
-        if _ran_out_of_memory(case):
+        if case.ran_out_of_memory:
             verdict = False
         elif taken is not None and taken <= size:
             verdict = True
@@ -167,13 +167,6 @@ def card_fits(manifest: Manifest, cases: Sequence[CaseRecords]) -> list[CardFit]
             )
         )
     return fits
-
-
-def _ran_out_of_memory(case: CaseRecords) -> bool:
-    if any(query.status == "oom" for query in case.queries):
-        return True
-    errors = (case.entry.error or "", case.entry.memory_error or "")
-    return any("out of memory" in error.lower() for error in errors)
 
 
 # How near a stage is to the roofline

@@ -17,6 +17,7 @@ from pydantic import Field, JsonValue
 from ...harness.protocols import ALL_QUERIES
 from ...harness.statistics.estimate import Estimate
 from ...harness.statistics.verdicts import Verdict
+from ..cards import CardRow
 from ..schema_base import (
     HEADINGS,
     NO_RATIO,
@@ -76,6 +77,10 @@ class Case(Strict):
     error: str | None = Field(description="Why the case could not be run.")
     memory_error: str | None = Field(
         default=None, description="Why its memory could not be measured."
+    )
+    out_of_memory: bool = Field(
+        default=False,
+        description="It does not fit the memory of this machine's GPU, or of the machine.",
     )
     quality: Quality = Field(description="Scores, and how the queries ended.")
     time: Time = Field(description="Warm queries: medians, stages, regions.")
@@ -448,8 +453,8 @@ class ClaimResult(Strict):
         description="95 % interval of it; null where the run gives none."
     )
     verdict: Literal["confirmed", "refuted", "inconclusive", "not measured"] = Field(
-        description="By the side of the bound on which the whole interval lies; of fits, by a "
-        "capped process."
+        description="By the side of the bound on which the whole interval lies; of fits, as "
+        "`cards` says."
     )
     reason: str | None = Field(
         description="Why it is inconclusive or not measured; of fits, what came of it."
@@ -502,6 +507,9 @@ class Summary(Strict):
     started: str | None = Field(description="ISO 8601.")
     scenario: Literal["latency", "throughput"] = Field(
         default="latency", description="What the timed rounds measured."
+    )
+    measures_time: bool = Field(
+        default=True, description="False where the plan has no processes for it."
     )
     machine: str = Field(description="The machine in one line.")
     data: dict[str, JsonValue] = Field(
@@ -566,6 +574,11 @@ class Summary(Strict):
     card_fits: list[CardFit] = Field(
         default=[],
         description="Of a run whose processes were capped to a card: whether each case fits it.",
+    )
+    cards: list[CardRow] = Field(
+        default=[],
+        description="Of a suite that names cards: whether each case and each training runs on each "
+        "of them.",
     )
     training_comparisons: list[ComparedTrainings] = Field(
         default=[],

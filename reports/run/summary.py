@@ -43,9 +43,16 @@ from ..training.claims import compared_trainings
 from ..training.schema import TrainingRun
 from ..trivial_baselines import against_trivial_baselines
 from .attribution import attribute
+from .cards import card_rows
 from .claims import claim_result
 from .comparison import case_group, compare, twins_of
-from .memory_and_roofline import StagePasses, card_fits, largest, memory_split, stage_passes
+from .memory_and_roofline import (
+    StagePasses,
+    card_fits,
+    largest,
+    memory_split,
+    stage_passes,
+)
 from .protocol import protocol_scores
 from .schema import BatchTrial, Case, QualityPass, Roofline, Summary
 from .warnings import run_warnings
@@ -104,6 +111,7 @@ def summarise(run: Run) -> Summary:
         stopped=_why_stopped(run),
         started=manifest.started,
         scenario=manifest.plan.scenario,
+        measures_time=manifest.plan.processes > 0,
         machine=machine(dict(manifest.environment or {})),
         data=asdict(manifest.data),
         reference=manifest.reference,
@@ -122,6 +130,7 @@ def summarise(run: Run) -> Summary:
         claims=[claim_result(claim, run) for claim in manifest.claims],
         trainings=[TrainingRun(**asdict(training)) for training in manifest.trainings],
         card_fits=card_fits(manifest, run.cases),
+        cards=card_rows(run),
         training_comparisons=compared_trainings(run),
         warnings=warnings,
     )
@@ -161,6 +170,7 @@ def summarise_case(records: CaseRecords, roofline: Mapping[str, Any]) -> Case:
         parameters=dict(entry.parameters) if entry.parameters is not None else None,
         error=entry.error,
         memory_error=entry.memory_error,
+        out_of_memory=records.ran_out_of_memory,
         quality=_quality(records.scored, has_quality),
         time=_time(records, stage_passes(records, roofline)),
         memory=_memory(records),

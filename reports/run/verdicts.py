@@ -271,7 +271,7 @@ def in_a_sentence(summary: Summary) -> str:
                 f"The checkpoint of {against.case} is refused: it is no better than the trivial "
                 f"baseline {against.baseline}."
             )
-    sentences += [_on_card(summary), _how_it_ended(summary)]
+    sentences += [_on_card(summary), _out_of_memory(summary), _how_it_ended(summary)]
     comparisons = [one for one in summary.comparisons if not one.same_settings]
     if not comparisons:
         sentences.append(_nothing_compared(summary))
@@ -279,7 +279,8 @@ def in_a_sentence(summary: Summary) -> str:
     by_quantity = _by_word(comparisons, summary)
     reference = _reference(comparisons)
     on_time = _on_costs(by_quantity["time"], ON_TIME, len(comparisons), reference)
-    sentences.append(on_time or "Time was not compared.")
+    no_time = "Time was not compared." if summary.measures_time else "No time was measured."
+    sentences.append(on_time or no_time)
     masks = by_quantity["masks"]
     if masks:
         images = max(one.gIoU_points.clusters for one in comparisons if one.gIoU_points)
@@ -319,6 +320,19 @@ def _on_card(summary: Summary) -> str:
         subject = _subject(unknown, cases, "cases")
         clauses.append(f"whether {subject} would fit a card of {card} is not known")
     return _sentence(clauses)
+
+
+def _out_of_memory(summary: Summary) -> str:
+    """Return which cases do not fit this machine; empty where all do, and under a limit."""
+    if summary.card_fits:  # said of the card that all were limited to
+        return ""
+    names = [case.name for case in summary.cases if case.out_of_memory]
+    if not names:
+        return ""
+    subject, verb = _subject(names, len(summary.cases), "cases"), "do"
+    if len(names) == 1:
+        verb = "does"
+    return _sentence([f"{subject} {verb} not fit the memory of this machine"])
 
 
 def _how_it_ended(summary: Summary) -> str:

@@ -125,11 +125,19 @@ def _errors(cases: Sequence[Case | CaseEntry]) -> Iterator[str]:
     """Return one sentence about all cases that failed for the same reason."""
     failed: dict[str, list[str]] = defaultdict(list)
     without_memory: dict[str, list[str]] = defaultdict(list)
+    do_not_fit: dict[str, list[str]] = defaultdict(list)
     for case in cases:
+        if case.out_of_memory:
+            reason = case.memory_error or case.error
+            do_not_fit[_brief(reason or "see its queries")].append(case.name)
+            continue
         if case.error:
             failed[_brief(case.error)].append(case.name)
         if case.memory_error:
             without_memory[_brief(case.memory_error)].append(case.name)
+    for error, names in do_not_fit.items():
+        verb = "does" if len(names) == 1 else "do"
+        yield f"{listed(names)} {verb} not fit the memory of this machine: {error}"
     for error, names in failed.items():
         yield f"{listed(names)} could not be run: {error}"
     for error, names in without_memory.items():
@@ -139,8 +147,10 @@ def _errors(cases: Sequence[Case | CaseEntry]) -> Iterator[str]:
 def _trainings(manifest: Manifest) -> Iterator[str]:
     for training in manifest.trainings:
         if training.reason:
+            on_card = f" on a card of {training.card}" if training.card else ""
             yield (
-                f"the training {training.name} with seed {training.seed} is {training.status}: "
+                f"the training {training.name} with seed {training.seed}{on_card} is "
+                f"{training.status}: "
                 f"{_brief(training.reason)}"
             )
 
@@ -157,13 +167,13 @@ def _missing(manifest: Manifest, records: Sequence[CaseRecords]) -> Iterator[str
         timed_queries = min(queries, manifest.plan.timed_queries or queries)
     lacking: dict[tuple[str, int, int], list[str]] = defaultdict(list)
     for case in records:
-        rounds = 0 if manifest.quality_pass else 1
+        rounds = 0 if manifest.quality_pass or manifest.plan.processes == 0 else 1
         if case.entry.is_model:
             rounds = manifest.plan.processes
         measured, expected = len(case.queries), timed_queries * rounds
         if measured < expected:
             lacking["records", measured, expected].append(case.name)
-        if manifest.quality_pass and case.has_quality_pass:
+        if manifest.quality_pass and case.has_quality_pass and not case.entry.out_of_memory:
             measured, expected = len(case.scored), manifest.quality_pass.queries
             if measured < expected:
                 lacking["records of the quality pass", measured, expected].append(case.name)

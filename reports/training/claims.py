@@ -10,17 +10,19 @@ from functools import partial
 from ...harness.records.manifest import StatedClaim, SuiteTraining
 from ...harness.records.run import Run
 from ...harness.records.training import read_training
-from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity
+from ...harness.statistics.estimate import Estimate
+from ..cards import CardVerdict
+from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity, Verdict
 from ..markdown import link, markdown_table
 from ..peaks import RESIDENT_SET
 from ..schema_base import Ratio
+from .cards import limited_training, own_card, training_on_card, without_limit
 from .compare import compare_groups
 from .groups import Group
 from .schema import ComparedTrainings, TrainingRun
-from .summary import on_card
 from .tables import training_sections
 
-COMPLETE = "complete"
+COMPLETE, BY_PEAK = "complete", "by peak"
 PREFIX = "training."  # of the quantities that are of trainings
 
 
@@ -30,8 +32,8 @@ PREFIX = "training."  # of the quantities that are of trainings
 def complete_group(run: Run, name: str) -> Group:
     """Return the seeds of a training that are complete."""
     by_seed = {}
-    for training in run.manifest.trainings:
-        if training.name == name and training.status == COMPLETE:
+    for training in without_limit(run.manifest.trainings, name):
+        if training.status == COMPLETE:
             by_seed[training.seed] = read_training(run.folder / training.folder)
     return Group(name, by_seed)
 
@@ -61,7 +63,7 @@ def compared_trainings(run: Run) -> list[ComparedTrainings]:
 
 
 def _seeds_of(run: Run, name: str | None) -> list[SuiteTraining]:
-    seeds = [training for training in run.manifest.trainings if training.name == name]
+    seeds = without_limit(run.manifest.trainings, name or "")
     if not seeds:
         raise NotMeasured(f"{name} is not among the trainings of this run")
     return seeds
@@ -160,23 +162,48 @@ def _points(metric: str, claim: StatedClaim, run: Run) -> Finding:
 
 
 def _fits(claim: StatedClaim, run: Run) -> Finding:
-    """Return whether the training ran in processes capped to the card, and the bytes they took."""
-    for training in _seeds_of(run, claim.candidate):
-        if training.status == "oom":
-            reason = f"seed {training.seed} ran out of memory: {training.reason}"
-            return Finding(None, verdict="refuted", reason=reason)
-    trainings = _whole_group(run, claim.candidate).trainings
-    largest = on_card(trainings[0])
-    steps = 0
-    for training in trainings:
-        taken = on_card(training)
-        if taken.bytes is None:
-            raise NotMeasured("it was not trained on a GPU")
-        if taken.bytes > (largest.bytes or 0):
-            largest = taken
-        steps += len(training.steps)
-    reason = f"made {steps} steps under the cap"
-    return Finding(largest.estimate, verdict="confirmed", about=largest.about, reason=reason)
+    """Return whether the training fits the card, and the bytes that it took."""
+    name, card = claim.candidate or "", claim.card or ""
+    _seeds_of(run, name)
+    if own_card(run, name) is None:
+        verdict = training_on_card(run, name, card)
+    else:
+        verdict = limited_training(run, name, card)
+    limit = "under the cap" if verdict.capped else "without a cap"
+    made = f"made {verdict.done} steps {limit}" if verdict.done is not None else None
+    return finding_on_card(verdict, made)
+
+
+def finding_on_card(verdict: CardVerdict, done: str | None) -> Finding:
+    """Return what a claim that something fits a card has found.
+
+    Args:
+        verdict: on the card.
+        done: how much the process has done that decided, in words; None where that is not known.
+
+    Raises:
+        NotMeasured: nothing was found.
+    """
+    if verdict.fits == "not measured":
+        raise NotMeasured(verdict.reason)
+    verdicts: dict[str, Verdict] = {
+        "yes": "confirmed",
+        "no": "refuted",
+        "cannot tell": "inconclusive",
+    }
+    estimate = None
+    if verdict.taken_bytes is not None:
+        estimate = Estimate(verdict.taken_bytes, None, None, n=1)
+    reason = verdict.reason
+    if verdict.fits == "no" and reason and "ran out of memory" not in reason:
+        reason = f"it ran out of memory: {reason}"
+    parts = [part for part in (done, reason) if part]
+    return Finding(
+        estimate,
+        verdict=verdicts[verdict.fits],
+        about=verdict.about,
+        reason="; ".join(parts) or None,
+    )
 
 
 OF_TRAININGS: Mapping[str, Quantity] = {
@@ -205,11 +232,14 @@ def trainings_section(
         return ""
     rows = []
     for training in trainings:
+        if training.status == BY_PEAK:  # the table of cards shows it
+            continue
         status = training.status or "not begun"
         linked = ""
         if training.status == COMPLETE:
             linked = link(training.folder, f"{training.folder}/report.md")
-        rows.append([training.name, str(training.seed), status, linked, training.reason or ""])
+        name = training.name if training.card is None else f"{training.name}, {training.card}"
+        rows.append([name, str(training.seed), status, linked, training.reason or ""])
     table = markdown_table(["training", "seed", "status", "report", "why"], rows, numbers=False)
     sections = [training_sections(compared, "###") for compared in comparisons]
     return "\n\n".join([table, *sections])

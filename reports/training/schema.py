@@ -215,7 +215,11 @@ class TrainingRun(Strict):
     name: str = Field(description="In the suite.")
     seed: Count = Field(description="Of the training.")
     folder: str = Field(description="Beside this summary.")
-    status: Literal["complete", "oom", "skipped", "failed"] | None = Field(
-        description="Null until it was begun."
+    status: Literal["complete", "oom", "skipped", "failed", "by peak"] | None = Field(
+        description="Null until it was begun. `by peak`, on a card: the peak of the training "
+        "without a limit decides, and no other was carried out."
     )
     reason: str | None = Field(description="Why it is not complete.")
+    card: str | None = Field(
+        default=None, description="The card of the suite that it was limited to; null without one."
+    )

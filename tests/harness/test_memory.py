@@ -1,5 +1,7 @@
 """What a GPU's memory meter counts, with PyTorch's allocator played by a stand-in."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -101,3 +103,26 @@ def test_memory_that_the_allocator_keeps_without_graphs_is_not_in_use() -> None:
         pass
     (vision,) = probe.readings["vision"]
     assert (vision.start_bytes, vision.peak_bytes, vision.peak_reserved_bytes) == (1000, 1000, 1200)
+
+
+@pytest.mark.parametrize(
+    ("of_process", "expected"),
+    [
+        (900, 300),  # what the driver counts for the process, less what is reserved now
+        (None, 400),  # in a container: 1100 in use now, 100 before, 600 reserved
+    ],
+)
+def test_what_lies_outside_of_the_allocator_is_measured_when_all_work_is_done(
+    monkeypatch, of_process, expected
+):
+    used = iter((100, 1100))
+    monkeypatch.setattr(memory.nvml, "used_bytes", lambda: next(used))
+    monkeypatch.setattr(memory, "device_process_bytes", lambda: of_process)
+    stand_in = SimpleNamespace(synchronize=lambda: None, memory_reserved=lambda: 600)
+    monkeypatch.setattr(torch, "cuda", stand_in)
+    assert memory.OutsideAllocator().read() == expected
+
+
+def test_without_a_driver_what_lies_outside_of_the_allocator_is_unknown(monkeypatch):
+    monkeypatch.setattr(memory.nvml, "used_bytes", lambda: None)
+    assert memory.OutsideAllocator().read() is None

@@ -249,12 +249,12 @@ def test_failures_of_the_pass_fail_the_run_and_are_named(data_root, tmp_path):
         "status"
     ] == "complete"
     failing = content["cases"] | {
-        "b": QUICK | {"fail": "oom", "fail_every": 3}
+        "b": QUICK | {"fail": "error", "fail_every": 3}
     }  # once in each of two batches
     result = run(suite_file.validate(content | {"cases": failing}), tmp_path / "again")
     assert result.run["status"] == "failed"
     assert any(
-        w.startswith("b: 2 of 6 queries of the quality pass ended in oom")
+        w.startswith("b: 2 of 6 queries of the quality pass ended in error")
         for w in summarise(result.typed).warnings
     )
 
@@ -355,8 +355,8 @@ class Notes:
 
     def built(self, case): ...
 
-    def failed(self, reason):
-        self.error = reason
+    def failed(self, reason, out_of_memory):
+        self.error, self.out_of_memory = reason, out_of_memory
 
 
 def evaluated(batches, bad=frozenset(), builds=True):

@@ -153,7 +153,8 @@ def test_a_failing_case_is_recorded_and_the_others_go_on(
     scored = [row for row in result.quality if row["case"] == "b"]
     assert [row["status"] for row in scored] == ["ok"] * 5 + [status]
     assert reason in scored[-1]["reason"] and {row["batch"] for row in scored} == {1}
-    assert result.run["status"] == "failed"
+    # That a case needs more memory than there is is a result.
+    assert result.run["status"] == ("complete" if status == "oom" else "failed")
 
 
 def test_answers_from_nan_are_counted_and_named_and_not_asked_for_again(data_root, tmp_path):

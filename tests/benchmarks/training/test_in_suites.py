@@ -10,7 +10,7 @@ import pytest
 import yaml
 from markdown_rows import folded_section
 from raw_runs import raw_run
-from run_factory import EMPTY_CLAIM, edit_run, write_run
+from run_factory import EMPTY_CLAIM, edit_lines, edit_run, write_run
 from sessions import QUICK, content_of
 from training_factory import CLIP, DUAL, falling, write_training
 from trainings import run_here
@@ -98,9 +98,10 @@ def test_seeds_take_turns_and_every_other_time_back():
             {
                 "claims": [
                     {"claim": "c", "quantity": "training.fits", "candidate": "clip", "card": "8GB"}
-                ]
+                ],
+                "trainings": {"dual": TWO_STEPS, "clip": TWO_STEPS | {"gpu_memory": "12GB"}},
             },
-            "the training clip is capped to None; give it gpu_memory: 8GB",
+            "the training clip is capped to 12GB; give it gpu_memory: 8GB, or none",
         ),
         ({"plan": {"training_seeds": 0}}, "training_seeds"),
     ],
@@ -204,6 +205,72 @@ def test_a_capped_training_is_skipped_without_a_gpu(tmp_path, monkeypatch):
     ]
     assert [one.status for one in found] == ["skipped", "complete"]
     assert len(commands) == 1
+
+
+def trained_on_a_gpu(folder, reserved_gib):
+    """Write a training that took so much of its GPU, and half a GiB outside of the allocator."""
+    write_training(folder, losses=falling(4), mious=[0.1], memory={"beside_bytes": GIB // 2})
+    edit_lines(
+        folder / "training.jsonl",
+        lambda line: (
+            line
+            | ({"peak_reserved_bytes": int(reserved_gib * GIB)} if line["kind"] == "epoch" else {})
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("reserved_gib", "status", "capped"),
+    [(6.0, "by peak", False), (7.0, "complete", True), (8.9, "by peak", False)],
+)
+def test_a_training_is_tried_on_a_card_only_where_its_peak_is_near_the_size(
+    tmp_path, monkeypatch, reserved_gib, status, capped
+):
+    whole, on_card = in_suites.planned({"t": TWO_STEPS}, 1, [("t", "8GB")])
+    trained_on_a_gpu(tmp_path / whole.folder, reserved_gib)
+    commands = ends(monkeypatch)
+    trainings = [replace(whole, status="complete"), on_card]
+    gpu = {"has_gpu": True, "gpu_bytes": 139 * GIB}
+    found = in_suites.carry_out(tmp_path, on_card, TWO_STEPS, trainings=trainings, **gpu)
+    assert (found.status, len(commands)) == (status, int(capped))
+    if capped:
+        (command,) = commands
+        assert command[-1] == str(tmp_path / "trainings" / "t-0-8GB")
+        options = yaml.safe_load(Path(command[command.index("--config") + 1]).read_text())
+        assert options == TWO_STEPS | {"gpu_memory": "8GB"}
+
+
+def test_a_training_on_a_card_waits_for_the_one_without_a_limit(tmp_path, monkeypatch):
+    whole, on_card = in_suites.planned({"t": TWO_STEPS}, 1, [("t", "8GB")])
+    commands = ends(monkeypatch)
+    gpu = {"has_gpu": True, "gpu_bytes": 12 * GIB}
+    failed = [replace(whole, status="failed", reason="why"), on_card]
+    found = in_suites.carry_out(tmp_path, on_card, TWO_STEPS, trainings=failed, **gpu)
+    assert found.status is None
+    # It ran out of memory on a card that is larger, so on this one it would, too.
+    too_large = [replace(whole, status="oom", reason="no more"), on_card]
+    found = in_suites.carry_out(tmp_path, on_card, TWO_STEPS, trainings=too_large, **gpu)
+    assert found.status == "by peak"
+    larger = replace(on_card, card="24GB")
+    found = in_suites.carry_out(tmp_path, larger, TWO_STEPS, trainings=too_large, **gpu)
+    assert (found.status, commands) == ("skipped", [])
+    assert "at least the memory of a card of 24GB" in found.reason
+
+
+def test_the_cards_of_a_suite_are_planned_for_trainings_without_a_card_of_their_own(data_root):
+    trainings = {"a": TWO_STEPS, "b": TWO_STEPS | {"gpu_memory": "8GB"}}
+    claim = {"claim": "c", "quantity": "training.fits", "candidate": "a", "card": "24GB"}
+    mine = content(data_root, trainings=trainings, claims=[claim]) | {"cards": ["8GB", "12GB"]}
+    suite = suite_file.validate(mine)
+    assert suite.training_fits == [("a", "8GB"), ("a", "12GB"), ("a", "24GB")]
+    assert suite.fits == [("a", "8GB"), ("a", "12GB")]
+    assert [one.folder for one in in_suites.planned(suite.trainings, 1, suite.training_fits)] == [
+        "trainings/a-0",
+        "trainings/b-0",
+        "trainings/a-0-8GB",
+        "trainings/a-0-12GB",
+        "trainings/a-0-24GB",
+    ]
 
 
 def carried_out_here(monkeypatch, but):
@@ -415,6 +482,7 @@ def test_a_training_fits_a_card_where_a_capped_process_made_all_of_it(
     rows = json.loads((folder / "run.json").read_text())["trainings"]
     reason = None if status == "complete" else "no more"
     edit_run(folder, trainings=[row | {"status": status, "reason": reason} for row in rows])
+    edit_run(folder, definition={"trainings": {"clip": {"gpu_memory": "8GB"}}})
     journal = folder / "trainings" / "clip-0" / "training.jsonl"
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     for line in lines:

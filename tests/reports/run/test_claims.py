@@ -142,7 +142,7 @@ def test_quality_is_a_difference_in_points(tmp_path):
         (
             {},
             {"quantity": "fits", "reference": None, "card": "8GB"},
-            "has not been tried on a card of 8GB yet",
+            "it takes an NVIDIA GPU, and the case ran on a CPU",
         ),
     ],
 )
@@ -382,7 +382,7 @@ def tries(session, monkeypatch, *answers):
     pool = session.run.pool
     start, orders, answers = pool.start_case, [], list(answers)
 
-    def try_fit(_):
+    def try_fit(_queries, _outside_bytes):
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -484,7 +484,7 @@ def test_a_capped_process_says_how_it_ended_and_what_it_had_taken(
     capped = []
     monkeypatch.setattr(case_worker.environment, "resolve_device", lambda device: device)
     monkeypatch.setattr(case_worker, "meter_for", lambda _: Meter())
-    monkeypatch.setattr(case_worker, "cap_gpu", lambda card: capped.append(card) or card - GIB)
+    monkeypatch.setattr(case_worker, "cap_gpu", lambda card, _: capped.append(card) or card - GIB)
     data = {"root": data_root, "split": "val"}
     order = WorkerSettings("fake", FakeOnGpu(clock="virtual", **fails), data, gpu_memory="8GB")
     found = case_worker.CaseWorker(order).try_fit(2)
@@ -500,7 +500,7 @@ def test_a_capped_process_counts_the_queries_of_whole_batches(
 ):
     monkeypatch.setattr(case_worker.environment, "resolve_device", lambda device: device)
     monkeypatch.setattr(case_worker, "meter_for", lambda _: Meter())
-    monkeypatch.setattr(case_worker, "cap_gpu", lambda card: card - GIB)
+    monkeypatch.setattr(case_worker, "cap_gpu", lambda card, _: card - GIB)
     data = {"root": data_root, "split": "val"}
     config = FakeOnGpu(clock="virtual", **fails)
     order = WorkerSettings("fake", config, data, gpu_memory="8GB", batch=2)

@@ -12,7 +12,7 @@ from lisabench.reports.page.tables import comparison_table, warm_up_table
 from lisabench.reports.run import verdict_words
 from lisabench.reports.run.schema import Summary
 from lisabench.reports.run.summary import summarise, write_summary
-from lisabench.reports.run.verdicts import verdicts
+from lisabench.reports.run.verdicts import in_a_sentence, verdicts
 from lisabench.reports.schema_base import Cold, WarmUpTimes
 
 pytestmark = pytest.mark.no_clock
@@ -507,25 +507,40 @@ def test_a_failed_build_and_a_failed_memory_pass_are_told_apart(tmp_path):
     write_run(tmp_path, cases=2, **PLAIN)
     wrong = {
         "sam": {"error": "no such file"},
-        "dual": {"memory_error": "out of memory" + 300 * " page"},
+        "dual": {"memory_error": "no driver" + 300 * " page"},
     }
     edit_cases(tmp_path, lambda case: case.update(wrong.get(case["name"], {})))
     warnings = summarise(read_run(tmp_path)).warnings
     assert warnings[0] == "sam could not be run: no such file"
-    assert warnings[1].startswith("the memory of dual could not be measured: out of memory page")
+    assert warnings[1].startswith("the memory of dual could not be measured: no driver page")
     assert warnings[1].endswith(" ...") and len(warnings[1]) < 300
     assert len(warnings) == 2
 
 
+def test_a_case_that_ran_out_of_memory_does_not_fit_and_has_no_ratio_of_memory(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    too_large = {"memory_error": "MemoryError: no more", "out_of_memory": True}
+    edit_cases(tmp_path, lambda case: case.update(too_large) if case["name"] == "sam" else None)
+    summary = summarise(read_run(tmp_path))
+    assert (
+        summary.warnings[0] == "sam does not fit the memory of this machine: MemoryError: no more"
+    )
+    assert in_a_sentence(summary).startswith("sam does not fit the memory of this machine. ")
+    assert summary.comparisons[0].peak_memory.ratio is None
+
+
 def test_what_failed_for_one_reason_is_one_warning(tmp_path):
+    def timed_out(line):
+        return failed(line) | {"status": "timeout"}
+
     write_run(tmp_path, **PLAIN)
     edit_lines(
         tmp_path / "samples.jsonl",
-        lambda line: failed(line) if line["case"] in ("dual", "clip") else line,
+        lambda line: timed_out(line) if line["case"] in ("dual", "clip") else line,
     )
     (warning,) = [text for text in summarise(read_run(tmp_path)).warnings if "ended in" in text]
     assert warning.startswith(
-        "dual: 24 of 24 and clip: 24 of 24 queries ended in oom, most often: "
+        "dual: 24 of 24 and clip: 24 of 24 queries ended in timeout, most often: "
     )
     edit_cases(tmp_path, lambda case: case.update(error=f"no card for a {case['role']}"))
     warnings = summarise(read_run(tmp_path)).warnings
