@@ -8,7 +8,7 @@ trained by the same recipe and budget.
 from collections.abc import Mapping, Sequence
 
 from ...harness.records.study import StudyTraining
-from ..time_to_target import Reached, first_evaluation_at
+from ..training.time_to_target import Reached, first_evaluation_at
 from .groups import RecipeTrainings
 from .schema import Convergence
 

@@ -10,16 +10,16 @@ from ...harness.records.training import Training, TrainingEpoch
 from ...harness.statistics import over_seeds
 from ...harness.statistics.ratios import paired_ratio
 from ..schema_base import NO_RATIO, Points, Ratio
-from ..time_to_target import (
+from .groups import Group, all_trainings, differences, read_groups, refusals, warnings
+from .schema import ComparedTrainings, TrainedSide, TrainingComparison
+from .summary import instrument_of, memory_of, peak_of, step_ms
+from .time_to_target import (
     Reached,
     first_evaluation_at,
     first_mean_loss_at,
     running_mean,
     window_of,
 )
-from .groups import Group, all_trainings, differences, read_groups, refusals, warnings
-from .schema import ComparedTrainings, TrainedSide, TrainingComparison
-from .summary import instrument_of, memory_of, peak_of, step_ms
 
 SCORES = ("mIoU", "gIoU")
 NO_TARGET = (

@@ -17,7 +17,7 @@ from ..drawing import (
 )
 from ..palette import ENCODERS, STAGES
 from ..plotting import Artist, Axes, Figure, Line2D, MaxNLocator
-from ..time_to_target import running_mean, window_of
+from .time_to_target import running_mean, window_of
 
 LOSS, QUALITY = "training_loss.png", "training_quality.png"
 # Colour and line of each part of the loss. They are no encoder's: a training has one encoder.

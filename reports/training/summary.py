@@ -11,8 +11,8 @@ from ...harness.records.training import InterimEvaluation, Training, TrainingEpo
 from ..document import SUMMARY
 from ..formatting import machine
 from ..peaks import RESIDENT_SET, OnCard, bytes_on_card, growth
-from ..time_to_target import running_mean, window_of
 from .schema import Epoch, Interim, PartTime, StepTime, TrainingMemory, TrainingSummary
+from .time_to_target import running_mean, window_of
 
 # The parts of a step, in the order in which they run.
 PARTS = ("data", "vision", "llm", "decoder", "losses", "backward", "optimizer")

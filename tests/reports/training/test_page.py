@@ -13,7 +13,6 @@ from training_factory import CLIP, falling, write_training
 
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.training import read_training
-from lisabench.reports.time_to_target import running_mean, window_of
 from lisabench.reports.training.figures import (
     loss_figure,
     loss_message,
@@ -23,6 +22,7 @@ from lisabench.reports.training.figures import (
 from lisabench.reports.training.page import write_training_report
 from lisabench.reports.training.schema import TrainingSummary
 from lisabench.reports.training.summary import summarise_training
+from lisabench.reports.training.time_to_target import running_mean, window_of
 
 pytestmark = pytest.mark.no_clock
 
