@@ -39,7 +39,7 @@ NARROWEST_IN = 1.6  # a panel; if it would be narrower, panels stand below each 
 NAME_CHARACTERS, ROW_CHARACTERS, SOURCE_CHARACTERS = 30, 14, 90
 NARROW_NAME_CHARACTERS = 16  # of a point in a narrow figure
 NOTES_LEFT = 0.02  # as a share of the width
-DRAWN = "crosses: 95 % intervals"
+DRAWN = "crosses: 95 % intervals, where they are wider than the mark"
 DRAWN_WITH_STRIP = f"{DRAWN}; below: variants of which only the costs were measured"
 
 

@@ -6,8 +6,8 @@ To draw them again after the records or the code changed, in a clone of the repo
     python -m lisabench.reports.published.figures --check
 
 Each file keeps the numbers that it was drawn from. The second command draws nothing. It names the
-pictures whose numbers are not those of the records, and ends with 1 if there are any. To draw
-another run, change the folder in the first line of its function.
+pictures whose numbers are not those of the records, and ends with 1 if there are any. The frontier
+picture is of the run and the study of README's table, which `tables` names.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from ..frontier import Frontier, frontier_figure, numbers_of
 from ..study.frontier import Costs, frontier_of, study_quality
 from .documents import ROOT
 from .records import RESULTS, published_run, published_study
-from .tables import VARIANTS
+from .tables import COSTS_OF_README, QUALITY_OF_README, VARIANTS
 
 COMMAND = "python -m lisabench.reports.published.figures"
 DESCRIPTION = "Description"  # where a PNG keeps the numbers
@@ -32,7 +32,7 @@ DESCRIPTION = "Description"  # where a PNG keeps the numbers
 
 def frontier() -> Frontier:
     """Return what costs at 7B and the quality of tiny models are drawn from."""
-    run, study = published_run("claims-described"), published_study("accuracy-tiny")
+    run, study = published_run(COSTS_OF_README), published_study(QUALITY_OF_README)
     costs = Costs(RESULTS / run.folder, run.records, run.summary)
     quality = study_quality(RESULTS / study.folder, study.summary)
     variants = [name for name in VARIANTS if name != run.reference.name]

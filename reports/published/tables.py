@@ -25,6 +25,9 @@ from .power import power_table
 from .records import published_run, published_study
 from .suites import ShippedSuite, suites_table
 
+# The run and the study of README's table and of the frontier picture. After a change, draw it
+# again: python -m lisabench.reports.published.figures
+COSTS_OF_README, QUALITY_OF_README = "claims-described", "accuracy-tiny"
 VARIANTS = ("dual", "clip", "sam", "dual-nf4", "clip-nf4", "sam-nf4")
 UPSTREAM = {"dual-upstream": "as the original runs"}
 COMMAND = "python -m lisabench.reports.published.tables"
@@ -35,7 +38,7 @@ COMMAND = "python -m lisabench.reports.published.tables"
 
 def costs_and_quality() -> str:
     """Return costs at 7B and the quality of tiny models, for someone who decides in two minutes."""
-    run, study = published_run("claims-described"), published_study("accuracy-tiny")
+    run, study = published_run(COSTS_OF_README), published_study(QUALITY_OF_README)
     return costs.costs_and_quality(run, study, VARIANTS)
 
 
