@@ -19,6 +19,7 @@ from .distributions import noncentral_t_share_below, noncentrality, student_quan
 CONFIDENCE = 0.95
 MEASUREMENTS = 2  # a regression is measured again, and counts only if it is found again
 POWER = 0.8  # the share of gates that must find a change
+QUIET = 0.95  # the share of gates of an unchanged tree that must hold
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,18 @@ def largest_limit(change: float, spread: float, pairs: int, power: float = POWER
     """
     limit = math.expm1(math.log1p(change) - _distance_found(spread, pairs, power))
     return limit if limit >= 0 else None
+
+
+def smallest_quiet_limit(spread: float, pairs: int, share: float = QUIET) -> float:
+    """Return the smallest limit, as a share, at which a share of the gates of unchanged trees hold.
+
+    Args:
+        spread: standard deviation of the log ratio of a pair.
+        pairs: of processes; 2 or more.
+        share: of the gates, between 0 and 1.
+    """
+    errors = noncentrality(1 - share, pairs - 1, _arm(pairs))
+    return math.expm1(errors * spread / math.sqrt(pairs))
 
 
 def pooled_spread(samples: Sequence[Sequence[float]]) -> float:

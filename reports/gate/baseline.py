@@ -35,6 +35,7 @@ from ..schema_base import AnswerSpread, Count, NotNegative, Strict
 from ..times import by_process, synchronised_times
 
 SCHEMA = "lisabench.baseline/1"
+PASS, BLOCKS = "pass", "blocks"  # what the energy of a query was read over
 FEW_MASKS = 4  # that are compared unless a run was told which masks to keep
 COUNTED = ("intersection_px", "union_px", "target_px", "predicted_px", "valid_px")
 
@@ -140,6 +141,11 @@ class BaselineCase(Strict):
         default=[],
         description="Of each process, the mean energy of a query in millijoules. Empty without a "
         "counter, and in older baselines.",
+    )
+    energy_by: str | None = Field(
+        default=None,
+        description="What energy was read over: `blocks` of timed queries, or a `pass` of its own. "
+        "Null without energy, and in older baselines, whose energy is over blocks.",
     )
     without_energy: list[str] = Field(
         default=[],
@@ -389,7 +395,8 @@ def _energy(records: CaseRecords) -> dict[str, Any]:
     means = [mean_over(energy, measured) for energy in records.energy_mj.values()]
     if not measured or not means or min(means) <= 0:
         return {"energy_mj": [], "without_energy": []}
-    return {"energy_mj": means, "without_energy": unknown}
+    energy_by = PASS if records.energy_passes else BLOCKS
+    return {"energy_mj": means, "energy_by": energy_by, "without_energy": unknown}
 
 
 def _peaks(memory: Sequence[MemoryRecord]) -> dict[str, Any]:

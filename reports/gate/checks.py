@@ -42,7 +42,7 @@ from ..quality import ScoredQuery, points
 from ..schema_base import AnswerSpread, Points, Strict
 from ..throughput import THROUGHPUT
 from ..times import END_TO_END, of_stage, other_batch_size, other_scenario
-from .baseline import Baseline, BaselineCase
+from .baseline import BLOCKS, PASS, Baseline, BaselineCase
 from .pairs import Pairs
 from .thresholds import Gate, Thresholds
 
@@ -332,22 +332,23 @@ def _inverted(number: float | None) -> float | None:
 def _energy(pair: _CasePair) -> Iterator[Check]:
     """Return the check of the energy of a query.
 
-    There is none where neither side has read a counter. Where one side has not, there is nothing to
-    compare, and that is not a failure.
+    There is none where neither side has read a counter. Where one side has not, or where the two
+    were read over different things, there is nothing to compare, and that is not a failure.
     """
     before, after = pair.before.energy_mj, pair.after.energy_mj
-    if before and after:
-        yield _cost(pair, ENERGY, "mJ", [before, after], pair.allowed.energy, pair.no_time)
-    elif before or after:
+    if not before and not after:
+        return
+    why = None
+    if not before or not after:
         lacking = "the run" if before else "the baseline"
-        yield pair.check(
-            ENERGY,
-            "not checked",
-            "mJ",
-            before=_mean(before),
-            after=_mean(after),
-            why=f"{lacking} has no energy: it is older, or without a counter",
-        )
+        why = f"{lacking} has no energy: it is older, or without a counter"
+    elif (pair.before.energy_by or BLOCKS) != (pair.after.energy_by or BLOCKS):
+        older = "the baseline" if pair.after.energy_by == PASS else "the run"
+        why = f"{older} has the energy of blocks, and the other that of a pass of its own"
+    if why is None:
+        yield _cost(pair, ENERGY, "mJ", [before, after], pair.allowed.energy, pair.no_time)
+        return
+    yield pair.check(ENERGY, "not checked", "mJ", before=_mean(before), after=_mean(after), why=why)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -28,9 +28,12 @@ from simulated_pairs import outcomes, resampled
 from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.power import (
     POWER,
+    QUIET,
     largest_limit,
     pooled_spread,
     shares_of_gates,
+    smallest_found,
+    smallest_quiet_limit,
 )
 from lisabench.harness.statistics.ratios import paired_ratio
 from lisabench.harness.statistics.verdicts import ratio_at_most
@@ -123,6 +126,12 @@ def _chosen(
     named: Sequence[tuple[str, Sequence[float]]], spread: float, pairs: int
 ) -> Iterator[str]:
     """Yield the limits to choose, and what the measurements would have been by them."""
+    quiet = smallest_quiet_limit(spread, pairs)
+    found = smallest_found(quiet, spread, pairs)
+    yield (
+        f"    {100 * QUIET:g} % of unchanged trees hold from the limit {100 * quiet:.2f} % on, at "
+        f"which {100 * found:.2f} % is red in {100 * POWER:g} %"
+    )
     for change in PLANTED[1:]:
         limit = largest_limit(change, spread, pairs)
         what = f"    {100 * change:g} % is red in {100 * POWER:g} %"

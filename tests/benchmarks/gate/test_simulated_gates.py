@@ -21,7 +21,7 @@ from lisabench.benchmarks.suite_file import load
 from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.power import pooled_spread, shares_of_gates
 from lisabench.reports.gate.pairs import time_pairs
-from lisabench.reports.ratios import time_logs
+from lisabench.reports.ratios import mean_logs, time_logs
 
 pytestmark = [pytest.mark.no_clock, pytest.mark.slow]
 
@@ -148,15 +148,22 @@ def test_the_documents_quote_the_power_at_the_noise_of_the_published_gates(docum
     )
 
 
-def noise_of_graphs():
-    """Return the standard deviation of the pairs of two measurements of one case, in per cent."""
-    run = read_run(RESULTS / "graphs-7b")
+def noise_of_graphs(folder="graphs-7b"):
+    """Return the standard deviations of the pairs of two measurements of one case.
+
+    They are of time and of energy.
+    """
+    run = read_run(RESULTS / folder)
     one, other = run.case("dual"), run.case("dual-again")
-    return pooled_spread([list(time_logs(one.end_to_end_ns, other.end_to_end_ns).values())])
+    logs = (
+        time_logs(one.end_to_end_ns, other.end_to_end_ns),
+        mean_logs(one.energy_mj, other.energy_mj),
+    )
+    return [pooled_spread([list(by_process.values())]) for by_process in logs]
 
 
 def test_the_document_quotes_what_gate_gpu_finds_at_the_noise_of_graphs():
-    suite, spread = load("gate-gpu"), noise_of_graphs()
+    suite, (spread, _) = load("gate-gpu"), noise_of_graphs()
     gate = suite.definition.gate
     page, limit = "docs/gate.md", gate.end_to_end
     slower = shares_of_gates(0.01, limit, spread, suite.plan.processes)
@@ -170,6 +177,9 @@ def test_the_document_quotes_what_gate_gpu_finds_at_the_noise_of_graphs():
     inconclusive = quoted(page, r"hold and (\S+) % are inconclusive")
     assert inconclusive == f"{100 * unchanged.inconclusive:.1f}"
     assert slower.red >= 0.8 and unchanged.red < 0.0005
+    of_claims = [f"{100 * one:.2f}" for one in noise_of_graphs("claims")]
+    words = (r"limit of power, it is (\S+) %", r"and (\S+) % for energy")
+    assert [quoted(page, each) for each in words] == of_claims
 
 
 def test_the_pairs_that_are_simulated_have_the_noise_that_was_measured():

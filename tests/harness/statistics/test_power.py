@@ -7,7 +7,12 @@ import pytest
 from scipy import stats
 from simulated_pairs import GATES, normal, outcomes, resampled
 
-from lisabench.harness.statistics.power import largest_limit, shares_of_gates, smallest_found
+from lisabench.harness.statistics.power import (
+    largest_limit,
+    shares_of_gates,
+    smallest_found,
+    smallest_quiet_limit,
+)
 from lisabench.harness.statistics.ratios import paired_ratio
 from lisabench.harness.statistics.verdicts import ratio_at_most
 
@@ -62,6 +67,12 @@ def test_the_largest_limit_is_that_at_which_the_change_is_the_smallest_that_is_f
     assert larger.red < 0.8 < smaller.red
     unchanged = [shares_of_gates(0, each, SPREAD, pairs).holds for each in (limit - 0.001, limit)]
     assert unchanged[0] < unchanged[1]
+
+
+@pytest.mark.parametrize("pairs", [5, 8])
+def test_at_the_smallest_quiet_limit_95_percent_of_unchanged_trees_hold(pairs):
+    limit = smallest_quiet_limit(SPREAD, pairs)
+    assert shares_of_gates(0, limit, SPREAD, pairs).holds == pytest.approx(0.95, abs=1e-6)
 
 
 def test_where_pairs_vary_too_much_no_limit_finds_the_change():

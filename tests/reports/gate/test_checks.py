@@ -278,8 +278,21 @@ def test_energy_that_one_side_lacks_is_not_checked_and_that_both_lack_is_not_sho
         checks = gate_checks(*sides, Gate())
         found = next(check for check in checks if check.metric == "energy.query")
         assert found.verdict == "not checked" and found.why.startswith(f"{lacking} has no energy")
+
         assert outcome(checks) == "holds"
     assert "energy.query" not in {check.metric for check in gate_checks(before, before, Gate())}
+
+
+def test_energy_of_blocks_is_not_compared_with_that_of_a_pass_of_its_own(before):
+    of_blocks = changed(before, energy_mj=JOULES)
+    of_pass = changed(before, energy_mj=JOULES, energy_by="pass")
+    sides = {"the baseline": (of_blocks, of_pass), "the run": (of_pass, of_blocks)}
+    for older, (base, head) in sides.items():
+        found = of(base, head, "energy.query")
+        assert found.verdict == "not checked" and found.why.startswith(f"{older} has the energy of")
+    assert of(of_pass, of_pass, "energy.query").verdict == "holds"
+    named = changed(before, energy_mj=JOULES, energy_by="blocks")
+    assert of(of_blocks, named, "energy.query").verdict == "holds"
 
 
 def test_energy_of_other_queries_decides_nothing_and_another_machine_refuses_it(before):
