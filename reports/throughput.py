@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 from ..harness.records.costs import MeansOf
 from ..harness.records.query import QueryRecord
+from ..harness.statistics.estimate import Estimate
 from ..harness.statistics.ratios import mean_of
 from .ratios import mean_logs, mean_over, paired_ratio_of, unpaired_mean_ratio
-from .schema_base import OverProcesses, Ratio
+from .schema_base import OverProcesses, Ratio, Time
 
 THROUGHPUT = "throughput.queries_per_second"  # the quantity, as in claims
 
@@ -37,6 +38,18 @@ def throughput_over_processes(seconds: MeansOf) -> OverProcesses | None:
     if not logs:
         return None
     return OverProcesses.from_estimate(mean_of(logs).mapped(math.exp))
+
+
+def batch_latency(time: Time) -> Estimate | None:
+    """Return the milliseconds until the answers of a whole batch are there; None without a time.
+
+    A query's time is its equal share of the time of its batch, and only whole batches are timed. So
+    the batch takes as many times as long as it has queries. Waits for images are not in it.
+    """
+    share = time.end_to_end_over_processes
+    if share is None:
+        return None
+    return share.estimate.mapped(lambda share_ms: time.batch * share_ms)
 
 
 def waiting_share(queries: Iterable[QueryRecord]) -> float | None:

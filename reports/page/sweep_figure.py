@@ -27,6 +27,7 @@ from ..palette import Look, with_dashes
 from ..plotting import Artist, Axes, Figure, FixedLocator, Line2D, NullLocator
 from ..run import verdict_words
 from ..run.schema import Case, Summary
+from ..throughput import batch_latency
 from . import figures
 from .sweep import BATCH, Line, Sweep, sweep_of
 from .sweep_stages import draw_stages, lines_with_stages, stage_handles
@@ -126,7 +127,7 @@ def _main_panels(summary: Summary) -> list[Panel]:
     if summary.measures_throughput:
         return [
             Panel("queries per second", _throughput),
-            Panel("latency of a batch (ms)", batch_latency),
+            Panel("latency of a batch (ms)", lambda case: batch_latency(case.time)),
         ]
     return [Panel("time of a query (milliseconds)", _latency)]
 
@@ -156,16 +157,6 @@ def _exactly(value: float | None, factor: float) -> Estimate | None:
 def _latency(case: Case) -> Estimate | None:
     over_processes = case.time.end_to_end_over_processes
     return over_processes.estimate if over_processes else None
-
-
-def batch_latency(case: Case) -> Estimate | None:
-    """Return the milliseconds until the answers of a whole batch are there.
-
-    A query's time is its equal share of the time of its batch, and only whole batches are timed. So
-    the batch takes as many times as long as it has queries. Waits for images are not in it.
-    """
-    share = _latency(case)
-    return share.mapped(lambda share_ms: case.time.batch * share_ms) if share else None
 
 
 def _energy(case: Case) -> Estimate | None:

@@ -12,6 +12,7 @@ from ..run.schema import Case
 from ..schema_base import NO_RATIO, Ratio
 from ..study.schema import StudySummary
 from ..study.tables import points
+from ..throughput import batch_latency
 from ..times import PREPROCESS
 from .cells import NOT_MEASURED, gib, ratio_cell
 from .records import PublishedPair, PublishedRun, PublishedStudy
@@ -168,6 +169,11 @@ def _joules(case: Case) -> str:
     return formatting.joules(case.energy_mj)
 
 
+def _batch_latency(case: Case) -> str:
+    latency = batch_latency(case.time)
+    return formatting.milliseconds(latency.value if latency else None)
+
+
 def _queries_per_second(case: Case) -> str:
     """Return the measured throughput; of a run that measured latency, that of single queries."""
     rate = case.time.queries_per_second
@@ -226,6 +232,7 @@ GPU_AT_WORK = Column("GPU at work", lambda case: formatting.share(case.time.gpu_
 TIME_COMPARED = Column("compared with {reference}", ratio=_time_ratio)
 BATCH = Column("queries at once", lambda case: str(case.time.batch))
 QUERIES_PER_SECOND = Column("queries per second", _queries_per_second)
+BATCH_LATENCY = Column("latency of a batch, ms", _batch_latency)
 THROUGHPUT_COMPARED = Column("compared with {reference}", ratio=_rate_ratio)
 QUERY_MEMORY = Column("memory of a query, GiB", lambda case: gib(case.memory.query_peak_bytes))
 

@@ -85,6 +85,7 @@ def throughput_7b() -> str:
         costs.BATCH,
         costs.QUERIES_PER_SECOND,
         costs.THROUGHPUT_COMPARED,
+        costs.BATCH_LATENCY,
         costs.QUERY_MEMORY,
     )
     return costs.table_of_cases(columns, [Rows(run, remarks=UPSTREAM)])
