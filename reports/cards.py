@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..harness.memory import card_bytes
+from .formatting import listed
 from .peaks import OnCard
 from .schema_base import Count, Strict
 
@@ -60,6 +61,9 @@ class CardRow(Strict):
     regime: str = Field(
         description="How a case answers: `forced`, or at most so many tokens; of a training its "
         "optimizer."
+    )
+    prompt_tokens: Count | None = Field(
+        default=None, description="Of the query with the longest prompt; null if it is not known."
     )
     cards: list[CardVerdict] = Field(description="One for each card of the suite, in its order.")
 
@@ -141,6 +145,30 @@ def _gib(verdict: CardVerdict) -> str:
     if verdict.fits != "yes" or verdict.taken_bytes is None:
         return ""
     return f" {verdict.taken_bytes / 2**30:.1f} GiB"
+
+
+def how_many_answered(rows: Sequence[CardRow]) -> str:
+    """Return how many queries the cases answered without a cap, and the longest prompt of all.
+
+    Empty where no case is decided by its peak.
+    """
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        for verdict in row.cards:
+            if row.kind == "case" and not verdict.capped and verdict.of is not None:
+                counted = f"{verdict.done} of {verdict.of} queries"
+                if row.name not in names.setdefault(counted, []):
+                    names[counted].append(row.name)
+    cases = [row.name for row in rows if row.kind == "case"]
+    clauses = []
+    for counted, answering in names.items():
+        subject = "every case" if answering == cases and len(cases) > 1 else listed(answering)
+        clauses.append(f"{subject} answered {counted}")
+    if not clauses:
+        return ""
+    sentence = f"Without a cap {'; '.join(clauses)}."
+    longest = max((row.prompt_tokens or 0 for row in rows), default=0)
+    return f"{sentence} The longest prompt had {longest:,} tokens." if longest else sentence
 
 
 def card_table(rows: Sequence[CardRow]) -> tuple[list[str], list[list[str]]]:

@@ -23,7 +23,13 @@ def card_rows(run: Run) -> list[CardRow]:
     for case in run.cases:
         if case.entry.is_model:
             verdicts = [case_on_card(case, card, run) for card in run.manifest.cards]
-            row = CardRow(name=case.name, kind="case", regime=_regime(case), cards=verdicts)
+            row = CardRow(
+                name=case.name,
+                kind="case",
+                regime=_regime(case),
+                prompt_tokens=_longest_prompt(case),
+                cards=verdicts,
+            )
             rows.append(row)
     return [*rows, *training_rows(run)]
 
@@ -114,6 +120,12 @@ def _answered_in_memory_pass(case: CaseRecords) -> int:
     """Return how many queries every process of the memory pass has answered."""
     answered = [record.queries or 0 for record in case.memory if record.stage == STAGES[-1]]
     return min(answered, default=0)
+
+
+def _longest_prompt(case: CaseRecords) -> int | None:
+    """Return the tokens of the longest prompt of the memory pass; None in older runs."""
+    known = [record.prompt_tokens for record in case.memory if record.prompt_tokens is not None]
+    return max(known, default=None)
 
 
 def _regime(case: CaseRecords) -> str:

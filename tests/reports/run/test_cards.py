@@ -196,6 +196,28 @@ def test_every_page_has_one_table_of_cards_which_fits_a_terminal_of_80_columns(t
     assert lines[lines.index(heading) + 3].split() == ["(1", "of", "4)"]
 
 
+def test_every_page_says_how_many_queries_were_answered_and_how_long_the_longest_prompt_was(
+    tmp_path,
+):
+    edit_lines(
+        run_on_cards(tmp_path) / "memory.jsonl",
+        lambda line: (
+            line
+            | ({"prompt_tokens": 1310} if line["stage"] == "llm" else {})
+            | ({"queries": 3} if line["case"] == "sam" else {})
+        ),
+    )
+    run = read_run(tmp_path)
+    summary = summarise(run)
+    sentence = (
+        "Without a cap dual and clip answered 4 of 4 queries; sam answered 3 of 4 queries. "
+        "The longest prompt had 1,310 tokens."
+    )
+    assert sentence in report_text(run, summary)
+    assert sentence in html(run, summary)
+    assert sentence in " ".join(" ".join(printed(summary, 80)).split())
+
+
 def test_a_run_without_cards_has_no_table_of_them(tmp_path):
     write_run(tmp_path, queries=4, size=(24, 32), gallery=0, controls=False)
     run = read_run(tmp_path)
