@@ -288,12 +288,12 @@ def costs_and_quality(
         cases: names of the rows, the reference first.
         generated: the run with the times of generated answers, by cases of the same names.
     """
-    header = ["variant", "memory of a query", "time", "energy", "mIoU of tiny models, in points"]
+    header = ["variant", "memory reserved", "time", "energy", "mIoU of tiny models, in points"]
     rows: list[Row] = []
     for name in cases:
         case, pair = run.case(name), run.pair(name)
         energy = ratio_cell(_energy_ratio(pair)) if pair else f"{_joules(case)} J"
-        row = [Markup(code(name)), f"{gib(case.memory.query_peak_bytes)} GiB"]
+        row = [Markup(code(name)), f"{gib(case.memory.peak_reserved_bytes)} GiB"]
         row += [_time_cell(run, name), energy, _quality_cell(study.summary, name)]
         rows.append(row)
     sources = f"Memory, time and energy: {run.link}, {_execution(run.case(cases[0]))}."

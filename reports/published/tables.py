@@ -27,7 +27,7 @@ from .suites import ShippedSuite, suites_table
 
 # The run and the study of README's table and of the frontier picture. After a change, draw it
 # again: python -m lisabench.reports.published.figures
-COSTS_OF_README, QUALITY_OF_README = "claims-described", "accuracy-tiny"
+COSTS_OF_README, QUALITY_OF_README = "claims", "accuracy-tiny"
 VARIANTS = ("dual", "clip", "sam", "dual-nf4", "clip-nf4", "sam-nf4")
 UPSTREAM = {"dual-upstream": "as the original runs"}
 COMMAND = "python -m lisabench.reports.published.tables"
@@ -39,21 +39,29 @@ COMMAND = "python -m lisabench.reports.published.tables"
 def costs_and_quality() -> str:
     """Return costs at 7B and the quality of tiny models, for someone who decides in two minutes."""
     run, study = published_run(COSTS_OF_README), published_study(QUALITY_OF_README)
-    return costs.costs_and_quality(run, study, VARIANTS)
+    generated = published_run("claims-generated")
+    return costs.costs_and_quality(run, study, VARIANTS, generated)
 
 
 # docs/results.md
 
 
 def costs_7b() -> str:
-    """Return all costs of each variant as the document describes it."""
-    run = published_run("claims-described")
-    return costs.cost_table([Rows(run)])
+    """Return all costs of each variant, for answers that are given and for generated ones."""
+    run, generated = published_run("claims"), published_run("claims-generated")
+    as_used = {"clip-nf4-as-used": "in one forward pass"}
+    return costs.cost_table([Rows(run), Rows(generated, remarks=as_used)])
 
 
 def causes_7b() -> str:
-    """Return what sharing and NF4 cause, alone and together."""
-    run = published_run("claims-described")
+    """Return what sharing and NF4 cause, alone and together, teacher-forced."""
+    run = published_run("claims")
+    return causes.causes_table(run, ["clip-nf4", "sam-nf4"])
+
+
+def causes_generated_7b() -> str:
+    """Return what sharing and NF4 cause, alone and together, with generated answers."""
+    run = published_run("claims-generated")
     return causes.causes_table(run, ["clip-nf4", "sam-nf4"])
 
 
@@ -93,10 +101,12 @@ def throughput_7b() -> str:
 
 def claims_7b() -> str:
     """Return the claims of the modified LISA, each with its verdict."""
-    run, trainings = published_run("claims-described"), published_run("training-7b")
+    run, generated = published_run("claims"), published_run("claims-generated")
+    trainings = published_run("training-7b")
     return claims.claims_table(
         [
             claims.Measured(run, "teacher-forced", without=("training of 7B",)),
+            claims.Measured(generated, "generated"),
             claims.Measured(trainings, "training", only=("training of 7B",)),
         ]
     )
@@ -137,7 +147,11 @@ def what_suites_need() -> str:
         [
             ShippedSuite("tiny", "CPU or GPU", "packaged"),
             ShippedSuite("claims-tiny", "CPU", memory="none"),
-            ShippedSuite("claims", "GPU", folder="claims-described"),
+            ShippedSuite("claims", "GPU", folder="claims"),
+            ShippedSuite("claims-generated", "GPU", folder="claims-generated"),
+            ShippedSuite("claims-execution", "GPU"),
+            ShippedSuite("claims-sizes", "GPU"),
+            ShippedSuite("claims-answers", "GPU"),
             ShippedSuite("factorial-tiny", "CPU or GPU"),
             ShippedSuite(
                 "h200-lisa7b", "GPU", folder="h200", duration="not measured: done in parts"
@@ -192,6 +206,7 @@ TABLES: Tables = {
     "costs-and-quality": costs_and_quality,
     "costs-7b": costs_7b,
     "causes-7b": causes_7b,
+    "causes-generated-7b": causes_generated_7b,
     "graphs-7b": graphs_7b,
     "answers-7b": answers_7b,
     "throughput-7b": throughput_7b,
