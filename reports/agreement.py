@@ -38,6 +38,8 @@ def answer_spread(queries: Sequence[QueryRecord], has_quality: bool) -> AnswerSp
     for answers in of_several:
         processes.update(answer.process for answer in answers)
         answers = _distinct(answers)
+        if len(answers) == 1:
+            continue
         differing += _differ(answers)
         most_pixels = max(most_pixels, _differing_pixels(answers))
         widest_iou = max(widest_iou, _iou_range(answers))
@@ -64,6 +66,11 @@ def _by_query(queries: Iterable[QueryRecord]) -> list[Answers]:
 
 def _distinct(answers: Answers) -> Answers:
     """Return the first of all answers that are the same, so that few pairs are left to compare."""
+    first = answers[0]
+    if all(
+        answer.counts == first.counts and answer.mask_rle == first.mask_rle for answer in answers
+    ):
+        return answers[:1]
     distinct = {}
     for answer in answers:
         # The text of a mask, which is an object of JSON and has no hash.

@@ -7,6 +7,8 @@ A time is named by its quantity, as in claims: ``time.end_to_end``, ``time.witho
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from ..harness.contract import STAGES
 from ..harness.records.costs import Times
 from ..harness.records.run import CaseRecords, PassRecord
@@ -97,6 +99,29 @@ def times_by_stage(cases: Sequence[CaseRecords]) -> dict[str, list[Times]]:
         for stage in cases[0].stages:
             times[stage] = [case.stages_ns[stage] for case in cases]
     return times
+
+
+def in_columns(times_of_cases: Sequence[Times]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the times of several cases as columns, over the queries that all of them have.
+
+    Args:
+        times_of_cases: one mapping a case. The queries are in the order of the first.
+
+    Returns:
+        The process of each query, int64 [N], and for each case its times in nanoseconds, float [N].
+    """
+    first, *others = times_of_cases
+    queries = list(first)
+    # Cases that took turns have the same queries in the same order.
+    if all(list(times) == queries for times in others):
+        values = [times.values() for times in times_of_cases]
+    else:
+        for times in others:
+            queries = [query for query in queries if query in times]
+        values = [map(times.__getitem__, queries) for times in times_of_cases]
+    columns = [np.fromiter(of_case, float, len(queries)) for of_case in values]
+    processes = np.fromiter((process for process, _ in queries), np.int64, len(queries))
+    return processes, columns
 
 
 def by_process(times: Times) -> list[dict[str, int]]:

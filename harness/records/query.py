@@ -241,7 +241,7 @@ class QueryRecord:
     @property
     def is_timed(self) -> bool:
         """Whether the query was answered and has a time."""
-        return self.answered and bool(self.latency_ns)
+        return self.status in ANSWERED and bool(self.latency_ns)
 
     @property
     def stages_ns(self) -> dict[str, int]:

@@ -39,7 +39,9 @@ OUTLIER_MADS = 14.826  # ten times 1.4826
 BEYOND_AN_END = 0.025
 
 
-def log_ratio(reference: Sequence[float], candidate: Sequence[float]) -> float:
+def log_ratio(
+    reference: Sequence[float] | np.ndarray, candidate: Sequence[float] | np.ndarray
+) -> float:
     """Return the log ratio of one pair of processes.
 
     It is the median over queries of ln(candidate / reference).

@@ -12,14 +12,13 @@ from ...harness.records.run import CaseRecords, Run
 from ...harness.statistics.factorial import corners
 from ...harness.statistics.ratios import mean_of
 from ..peaks import memory_by_process
-from ..ratios import mean_milliseconds, medians_ms, paired_ratio_of, time_logs
+from ..ratios import logs_by_process, mean_milliseconds, medians_ms, paired_ratio_of
 from ..schema_base import Joules, Ratio, Twin
-from ..times import END_TO_END, times_by_stage, were_synchronised
+from ..times import END_TO_END, in_columns, times_by_stage, were_synchronised
 from ..twins import no_narrower
 from .schema import Attribution, Case, Difference, EnergyParts, MemoryParts, TimeChange, TimeParts
 
 ByProcess = Mapping[int, float]
-Key = TypeVar("Key", int, tuple[int, str])
 Number = TypeVar("Number", int, float)
 
 
@@ -74,8 +73,13 @@ def _time_parts(
     if not one_clock:
         cases = [CaseRecords(case.entry) for case in cases]
     times = [case.end_to_end_ns for case in cases]
-    before, *after = in_all(times)
-    *own_logs, whole = [time_logs(before, of_case) for of_case in after]
+    processes_N, (before_N, *after) = in_columns(times)
+    changes = []
+    for after_N in after:
+        logs = logs_by_process(processes_N, before_N, after_N)
+        # In one order: means over processes depend on it in their last digit.
+        changes.append(dict(sorted(logs.items())))
+    *own_logs, whole = changes
 
     def ratio_of(logs: ByProcess) -> Ratio:
         return no_narrower(paired_ratio_of(logs), END_TO_END, twins)
@@ -178,13 +182,13 @@ def _mean_joules(changes: ByProcess) -> Joules:
     return Joules.from_estimate(mean_of(list(changes.values())))
 
 
-def in_all(cases: Sequence[Mapping[Key, Number]]) -> list[dict[Key, Number]]:
-    """Return the numbers of each case under the keys that all cases have.
+def in_all(cases: Sequence[Mapping[int, Number]]) -> list[dict[int, Number]]:
+    """Return the numbers of each case by process, of the processes that all cases have.
 
     Only then are the parts of a change parts of the same whole.
 
     Args:
-        cases: numbers of each case, such as times by process and query, or bytes by process.
+        cases: numbers of each case, such as bytes by process.
     """
     common = set(cases[0])
     for numbers in cases:

@@ -12,6 +12,7 @@ from lisabench.harness.records.run import CaseRecords, PassRecord
 from lisabench.reports.ratios import medians_ms, time_logs, unpaired_time_ratio
 from lisabench.reports.times import (
     by_process,
+    in_columns,
     synchronised_times,
     times_by_stage,
     were_synchronised,
@@ -73,3 +74,23 @@ def test_sides_without_a_common_query_have_no_ratio():
     assert unpaired_time_ratio({(0, "a"): 5}, {(0, "b"): 5}).ratio is None
     assert unpaired_time_ratio({(0, "a"): 5}, {}).ratio is None
     assert unpaired_time_ratio({(0, "a"): 5}, {(7, "a"): 10}).ratio == pytest.approx(2)
+
+
+def test_columns_are_of_the_queries_that_all_cases_have_in_the_order_of_the_first():
+    first = {(1, "a"): 10, (0, "a"): 20, (0, "b"): 30, (1, "c"): 40}
+    second = {(0, "b"): 3, (1, "a"): 1, (0, "a"): 2, (2, "a"): 9}
+    processes, (of_first, of_second) = in_columns([first, second])
+    assert processes.tolist() == [1, 0, 0]
+    assert of_first.tolist() == [10, 20, 30] and of_second.tolist() == [1, 2, 3]
+    processes, (alone,) = in_columns([first])
+    assert processes.tolist() == [1, 0, 0, 1] and alone.tolist() == [10, 20, 30, 40]
+    processes, (of_first, of_nothing) = in_columns([first, {}])
+    assert len(processes) == len(of_first) == len(of_nothing) == 0
+
+
+def test_the_order_of_queries_changes_no_ratio_and_no_median():
+    before = {(process, name): 100 + process for process in (0, 1) for name in "abc"}
+    after = {query: 2 * time_ns + len(query[1]) for query, time_ns in before.items()}
+    turned = dict(reversed(after.items()))
+    assert time_logs(before, turned) == time_logs(before, after)
+    assert medians_ms([before, turned]) == medians_ms([before, after])
