@@ -52,6 +52,8 @@ PREPARED_IN_A_QUERY = (
 # A pass goes on after a query that fails, such as one that is too long: the query's own record says
 # why. After so many failures the model itself is taken to be broken.
 MOST_FAILURES = 3
+OUT_OF_MEMORY = ("CUDA error: out of memory", "CUDA out of memory", "STATUS_ALLOC_FAILED")
+LONGEST_CHAIN = 20  # of exceptions that were raised while another was handled
 
 
 class Failure(NamedTuple):
@@ -468,15 +470,37 @@ def _failure_fields(
 
 
 def classify(error: BaseException) -> Failure:
-    """Return the failure of an exception: ``oom`` or ``error``, and a reason in one line."""
+    """Return the failure of an exception: ``oom`` or ``error``, and a reason in one line.
+
+    Where an exception was raised while another was handled, as at the end of a CUDA graph whose
+    capture ran out of memory, that one counts.
+    """
+    status, shown = "error", error
+    cause: BaseException | None = error
+    for _ in range(LONGEST_CHAIN):
+        if cause is None:
+            break
+        if _is_out_of_memory(cause):
+            status, shown = "oom", cause
+            break
+        cause = cause.__cause__ or cause.__context__
+    return Failure(status, one_line(f"{type(shown).__name__}: {_message(shown)}", LONGEST_REASON))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
     # By name, because `torch.OutOfMemoryError` can be had only by importing torch.
-    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    status = "oom" if out_of_memory else "error"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    # What libraries allocate for themselves, outside of PyTorch's allocator.
+    message = _message(error)
+    return isinstance(error, RuntimeError) and any(text in message for text in OUT_OF_MEMORY)
+
+
+def _message(error: BaseException) -> str:
     try:
-        message = str(error)
+        return str(error)
     except Exception:  # an adapter may raise what cannot be shown
-        message = "its message cannot be shown"
-    return Failure(status, one_line(f"{type(error).__name__}: {message}", LONGEST_REASON))
+        return "its message cannot be shown"
 
 
 @dataclass(frozen=True)

@@ -482,3 +482,24 @@ def test_warm_up_covers_every_kind_of_batch():
     warmed = measure.warm_up(adapter, samples, probe, at_most=50, every_kind=True, batch=2)
     assert (warmed.warmup_queries, warmed.warmup_lengths) == (6, 1)
     assert warmed.warmup_stable
+
+
+def raised(function):
+    """The exception that a function raises."""
+    with pytest.raises(Exception) as caught:
+        function()
+    return caught.value
+
+
+def test_memory_that_runs_out_within_a_capture_or_a_library_is_told_apart_from_other_errors():
+    def capture():
+        try:
+            raise MemoryError("no more")
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error")
+
+    assert measure.classify(raised(capture)) == ("oom", "MemoryError: no more")
+    library = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+    assert measure.classify(library).status == "oom"
+    assert measure.classify(ValueError("CUDA out of memory, says a text")).status == "error"
+    assert measure.classify(RuntimeError("device-side assert")).status == "error"

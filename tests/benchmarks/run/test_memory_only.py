@@ -1,6 +1,7 @@
 """Runs that measure memory alone, cases that do not fit the machine, and cards that are tried."""
 
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,20 +11,23 @@ from sessions import QUICK, content_of, run, session
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.gate.check import Outputs, check, keep_baseline
 from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.run import case_worker, memory_pass
 from lisabench.benchmarks.run import command as runs
-from lisabench.benchmarks.run import memory_pass
+from lisabench.benchmarks.run.worker_messages import WorkerSettings
 from lisabench.benchmarks.run.workload import announcement, workload_of
 from lisabench.harness.errors import UsageError
+from lisabench.harness.memory import Reading
 from lisabench.harness.records.journal import read_lines
-from lisabench.harness.records.run import read_run
+from lisabench.harness.records.run import MemoryRecord, read_run
+from lisabench.models.adapters.fake import FakeCase
 from lisabench.reports.cards import Unlimited
-from lisabench.reports.peaks import OnCard
+from lisabench.reports.peaks import OnCard, taken_by_case
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 TWO = {"a": QUICK, "b": QUICK | {"vision_ms": 9.0}}
 MEMORY_ONLY = {"processes": 0, "memory_queries": "all", "quality_queries": 0}
 FASTER = {"claim": "faster", "quantity": "time.end_to_end", "candidate": "b", "at_most": 0.9}
@@ -153,3 +157,49 @@ def test_a_case_is_tried_on_the_cards_that_its_peak_is_near_to_and_on_no_other(
     assert [
         (row["case"], row["card"], row["status"]) for row in read_lines(tmp_path / "out/fits.jsonl")
     ] == [("a", "8GB", "ok"), ("b", "16GB", "skipped")]
+
+
+@dataclass(frozen=True)
+class FakeOnGpu(FakeCase):
+    device: str = "cuda"
+
+
+class Meter:
+    """Reads a peak of 5 GiB of every stage."""
+
+    instrument = "cuda allocator"
+
+    def reset(self):
+        return 0
+
+    def read(self, start_bytes):
+        return Reading(start_bytes, 4 * GIB, 5 * GIB, None)
+
+    def requested_bytes(self):
+        return 0
+
+
+def test_the_memory_pass_and_a_limited_process_measure_what_lies_outside_of_the_allocator(
+    data_root, monkeypatch
+):
+    """The limited process leaves to the rest of the card what the memory pass has found."""
+    capped = []
+    monkeypatch.setattr(case_worker.environment, "resolve_device", lambda device: device)
+    monkeypatch.setattr(case_worker, "meter_for", lambda _: Meter())
+    outside = SimpleNamespace(read=lambda: 3 * MIB)
+    monkeypatch.setattr(case_worker, "OutsideAllocator", lambda: outside)
+    monkeypatch.setattr(
+        case_worker, "cap_gpu", lambda *sizes: capped.append(sizes) or sizes[0] - max(sizes[1], MIB)
+    )
+    data = {"root": data_root, "split": "val"}
+    settings = WorkerSettings("fake", FakeOnGpu(clock="virtual"), data)
+    memory = case_worker.CaseWorker(settings).measure_memory(6)
+    (build, *_, last) = memory.lines
+    assert (build["beside_bytes"], last["queries"]) == (3 * MIB, 6)
+    records = [MemoryRecord.from_json({"case": "a", "process": 0} | line) for line in memory.lines]
+    assert taken_by_case(records) == OnCard(5 * GIB + 3 * MIB)
+    limited = case_worker.CaseWorker(replace(settings, gpu_memory="8GB"))
+    fit = limited.try_fit(6, outside_bytes=2 * MIB)
+    assert capped == [(8 * GIB, 2 * MIB)]
+    assert (fit["status"], fit["asked"], fit["answered"]) == ("ok", 6, 6)
+    assert fit["beside_bytes"] == 3 * MIB
