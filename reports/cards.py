@@ -96,7 +96,9 @@ def fits_by_peak(process: Unlimited, card: str) -> bool | None:
         return False if _has_at_least(process.gpu_bytes, size_bytes) else None
     if process.taken.bytes is None:
         return None
-    if process.taken.bytes <= (1 - NEAR) * size_bytes:
+    # Without the bytes outside of the allocator it takes more than that, and nobody knows how much.
+    is_whole = process.taken.about is None
+    if is_whole and process.taken.bytes <= (1 - NEAR) * size_bytes:
         return True
     if process.taken.bytes >= (1 + NEAR) * size_bytes:
         return False

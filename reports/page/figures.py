@@ -256,9 +256,11 @@ class Card:
 def cards_of(manifest: Manifest) -> list[Card]:
     """Return the cards that a run is about, the smallest first.
 
-    They are the card that its processes were limited to, those that its claims name, and its GPU.
+    They are the card that its processes were limited to, those that the suite and its claims name,
+    and its GPU.
     """
-    sizes = [manifest.plan.gpu_memory, *(claim.card for claim in manifest.claims)]
+    claimed = [claim.card for claim in manifest.claims]
+    sizes = [manifest.plan.gpu_memory, *manifest.cards, *claimed]
     cards: dict[int, Card] = {}
     for size in sizes:
         if size is None:

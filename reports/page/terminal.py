@@ -269,7 +269,7 @@ def cards_table(summary: Summary) -> Table:
     for place, verdict in enumerate(rows[0].cards):
         cells = [narrow_cell(row.cards[place]) for row in rows]
         columns.append(Column(verdict.card, cells))
-    return _table("card", [row.name for row in rows], columns, justify="left")
+    return _table("runs on", [row.name for row in rows], columns, justify="left")
 
 
 def _notes(summary: Summary) -> list[str]:

@@ -129,7 +129,7 @@ def _errors(cases: Sequence[Case | CaseEntry]) -> Iterator[str]:
     for case in cases:
         if case.out_of_memory:
             reason = case.memory_error or case.error
-            do_not_fit[_brief(reason or "see its queries")].append(case.name)
+            do_not_fit[_brief(reason or "some queries ran out of it")].append(case.name)
             continue
         if case.error:
             failed[_brief(case.error)].append(case.name)
@@ -146,7 +146,9 @@ def _errors(cases: Sequence[Case | CaseEntry]) -> Iterator[str]:
 
 def _trainings(manifest: Manifest) -> Iterator[str]:
     for training in manifest.trainings:
-        if training.reason:
+        # That one does not fit a card, or cannot be tried on it, stands in the table of cards.
+        is_a_result = training.card is not None and training.status != "failed"
+        if training.reason and not is_a_result:
             on_card = f" on a card of {training.card}" if training.card else ""
             yield (
                 f"the training {training.name} with seed {training.seed}{on_card} is "

@@ -189,12 +189,13 @@ def test_no_label_is_crossed_by_the_line_of_a_card(tmp_path):
     assert all(label.get_window_extent().x0 > line_px for label in labels)
 
 
-def test_the_cards_are_those_of_the_plan_and_of_the_claims(tmp_path):
+def test_the_cards_are_those_of_the_plan_of_the_suite_and_of_the_claims(tmp_path):
     run = read_run(write_run(tmp_path, **SMALL))
     plan = replace(run.manifest.plan, gpu_memory="8GB")
     claims = (StatedClaim("fits", card="24GB"), StatedClaim("is faster"))
-    manifest = replace(run.manifest, plan=plan, claims=claims)
+    manifest = replace(run.manifest, plan=plan, claims=claims, cards=("12GB", "8GB"))
     assert [(card.name, card.bytes >> 30) for card in cards_of(manifest)] == [
         ("8GB card", 8),
+        ("12GB card", 12),
         ("24GB card", 24),
     ]

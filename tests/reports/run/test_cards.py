@@ -20,7 +20,7 @@ from lisabench.reports.cards import (
 from lisabench.reports.html.page import html
 from lisabench.reports.page import terminal
 from lisabench.reports.page.page import report_text
-from lisabench.reports.peaks import OnCard
+from lisabench.reports.peaks import OnCard, bytes_on_card
 from lisabench.reports.run.summary import summarise
 
 pytestmark = pytest.mark.no_clock
@@ -44,6 +44,11 @@ def test_a_peak_15_percent_below_or_above_the_card_decides_and_nearer_it_is_open
     assert fits_by_peak(taken(above - 2), "8GB") is None
     assert fits_by_peak(taken(above), "8GB") is False
     assert fits_by_peak(taken(None), "8GB") is None
+
+
+def test_what_is_reserved_alone_can_only_say_that_a_card_is_too_small():
+    in_part = Unlimited(bytes_on_card(6 * GIB, None))
+    assert [fits_by_peak(in_part, card) for card in ("4GB", "8GB", "24GB")] == [False, None, None]
 
 
 def test_out_of_memory_decides_for_the_cards_up_to_the_gpu_that_it_happened_on():
@@ -190,7 +195,7 @@ def test_every_page_has_one_table_of_cards_which_fits_a_terminal_of_80_columns(t
     assert "no, capped: 1 of 4 answered" in page
     lines = printed(summary, 80)
     assert max(map(len, lines)) <= 80
-    (heading,) = [line for line in lines if line.split() == ["card", "regime", *CARDS]]
+    (heading,) = [line for line in lines if line.split() == ["runs", "on", "regime", *CARDS]]
     row = lines[lines.index(heading) + 2]
     assert row.split() == ["dual", "no", "no", "no", "yes", "16.0", "GiB"]
     assert lines[lines.index(heading) + 3].split() == ["(1", "of", "4)"]
