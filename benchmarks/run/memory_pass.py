@@ -1,13 +1,16 @@
 """What a case has fresh processes for: the memory pass, whether it fits a card, and its profile.
 
-Peaks are measured apart from times, since reading a peak waits for the GPU. A case has the machine
-to itself, and each process is fresh: what a process has allocated before would count for it.
+Peaks are measured apart from times, since reading a peak waits for the GPU. Each process is fresh:
+what a process has allocated before would count for it. The first process of a case has the machine
+to itself. On a GPU the later ones of all cases run at the same time if they fit: PyTorch's
+allocator and the driver count each process by itself.
 
 The profile, if it is asked for, is a trace of one warm query. Nothing is timed there, and the
 records do not depend on it. So a profile that fails is a warning.
 """
 
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 
 from ...harness.errors import UsageError
 from ...harness.memory import largest
@@ -16,6 +19,7 @@ from ...reports.cards import Unlimited, fits_by_peak, why_not_imitated
 from ...reports.peaks import BUILD, taken_by_case
 from . import schedule
 from .run_context import RunContext
+from .timed_rounds import why_not_side_by_side
 from .worker_messages import Line, MeasuredMemory
 from .worker_pool import WorkerLost
 
@@ -27,18 +31,82 @@ def measure_memory(run: RunContext, process: int, case: str) -> None:
         run.steps.skip(1, what)
         return
     run.steps.advance(0, what)
-    queries = _queries_of_a_process(run, case)
     profiled = []
     with run.start_case(case, process) as worker:
         try:
-            memory = worker.measure_memory(queries)
+            worker.begin_memory(_queries_of_a_process(run, case))
+            memory = worker.finish_memory()
         except WorkerLost as lost:
-            memory = MeasuredMemory(error=lost.reason, out_of_memory=lost.failure.status == "oom")
+            memory = _broken(lost)
         # The GPU's time at work is measured in the same process: the model is built already.
         if process == 0 and run.suite.plan.beside and memory.error is None:
             # If it fails, the memory is measured all the same; the report leaves the profile out.
             with suppress(WorkerLost):
                 profiled = worker.profile()
+    _record(run, process, case, memory, profiled)
+
+
+def measure_memory_again(run: RunContext, process: int) -> None:
+    """Measure the peak memory of all cases in a further fresh process each.
+
+    They run at the same time where that changes none of the numbers.
+    """
+    missing = []
+    for model in run.suite.models:
+        is_there = run.journal.has_memory(process, model.name)
+        if not is_there and not run.manifest.does_not_fit(model.name):
+            missing.append(model.name)
+    if not may_run_at_once(run, missing):
+        for model in run.suite.models:
+            measure_memory(run, process, model.name)
+        return
+    processes = f"process {process + 1} of {run.suite.plan.memory_processes}"
+    run.steps.advance(0, f"memory of {len(missing)} cases at once, {processes}")
+    measured = {}
+    with ExitStack() as stack:
+        workers = {}
+        for case in missing:
+            worker = stack.enter_context(run.start_case(case, process))
+            try:
+                worker.begin_memory(_queries_of_a_process(run, case))
+                workers[case] = worker
+            except WorkerLost as lost:
+                measured[case] = _broken(lost)
+        for case, worker in workers.items():
+            try:
+                measured[case] = worker.finish_memory()
+            except WorkerLost as lost:
+                measured[case] = _broken(lost)
+    for case, memory in measured.items():
+        _record(run, process, case, memory, profiled=[])
+    already = len(run.suite.models) - len(missing)
+    run.steps.skip(already, f"memory, {processes}")
+
+
+def may_run_at_once(run: RunContext, cases: Sequence[str]) -> bool:
+    """Return whether the memory of cases is the same if their processes run at the same time.
+
+    The driver must tell the processes apart, which it does not in every container, and the GPU
+    must hold them all. The first process of each case has shown both.
+    """
+    if len(cases) < 2 or why_not_side_by_side(run, cases) is not None:
+        return False
+    for case in cases:
+        by_driver = [record.device_process_bytes for record in run.journal.memory_of(case)]
+        if largest(by_driver) is None:
+            return False
+    return True
+
+
+def _broken(lost: WorkerLost) -> MeasuredMemory:
+    """Return the memory pass of a process that broke."""
+    return MeasuredMemory(error=lost.reason, out_of_memory=lost.failure.status == "oom")
+
+
+def _record(
+    run: RunContext, process: int, case: str, memory: MeasuredMemory, profiled: Sequence[Line]
+) -> None:
+    """Record the memory pass of a process, and the profile that it made."""
     notes = run.manifest.notes(case, process)
     notes.measured_memory(memory)
     if memory.built is not None and run.suite.plan.processes == 0:
@@ -47,6 +115,7 @@ def measure_memory(run: RunContext, process: int, case: str) -> None:
     # Before the memory lines, which make the pass complete; see `Journal.add_passes`.
     run.journal.add_passes([PassRecord.from_json(place | line) for line in profiled])
     run.journal.add_memory([MemoryRecord.from_json(place | line) for line in memory.lines])
+    what = f"memory of {case}, process {process + 1} of {run.suite.plan.memory_processes}"
     run.steps.advance(1, what)
 
 

@@ -233,10 +233,7 @@ class Session:
         for model in run.suite.models:
             if model.batch == AUTO:
                 yield StepAlone(partial(batch_search.choose_batch, run, model.name))
-        for process in range(run.suite.plan.memory_processes):
-            for model in run.suite.models:
-                measure = partial(memory_pass.measure_memory, run, process, model.name)
-                yield StepAlone(measure, in_turn=memory_pass.needs_turn(run, model.name))
+        yield from self._memory_pass()
         for case, card in run.suite.fits:
             yield StepAlone(partial(memory_pass.try_fit, run, case, card))
         if run.suite.plan.beside:
@@ -249,6 +246,21 @@ class Session:
         if run.suite.plan.profile:
             for model in run.suite.models:
                 yield StepAlone(partial(memory_pass.profile_case, run, model.name))
+
+    def _memory_pass(self) -> Iterator[StepAlone]:
+        """Yield the first process of each case, and then the later ones of all cases together."""
+        run = self.run
+        in_turn = {
+            model.name: memory_pass.needs_turn(run, model.name) for model in run.suite.models
+        }
+        for process in range(run.suite.plan.memory_processes):
+            if process == 0:
+                for case, needs_turn in in_turn.items():
+                    measure = partial(memory_pass.measure_memory, run, process, case)
+                    yield StepAlone(measure, needs_turn)
+            else:
+                measure = partial(memory_pass.measure_memory_again, run, process)
+                yield StepAlone(measure, any(in_turn.values()))
 
     def _keep_what_differs_most(self, data: DataProcess) -> None:
         """Where a run has more images than are kept, keep those that models answer differently.

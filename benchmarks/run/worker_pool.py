@@ -379,9 +379,13 @@ class CaseProcess(WorkerProcess):
         """Wait for the batch that was begun."""
         return self._receive()
 
-    def measure_memory(self, queries: int) -> MeasuredMemory:
-        """Build the case and measure the peak memory of each stage over a few queries."""
-        return self._call(CaseWorker.measure_memory, queries)
+    def begin_memory(self, queries: int) -> None:
+        """Let the worker build the case and measure the peak memory of each stage."""
+        self._send(CaseWorker.measure_memory, queries)
+
+    def finish_memory(self) -> MeasuredMemory:
+        """Wait for the memory pass that was begun."""
+        return self._receive()
 
     def profile(self) -> list[Line]:
         """Measure how long the GPU is at work in each stage."""

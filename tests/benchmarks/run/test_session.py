@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -18,10 +19,11 @@ from sessions import QUICK, keys, run, session, suite
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
-from lisabench.benchmarks.run import worker_pool
+from lisabench.benchmarks.run import memory_pass, worker_pool
 from lisabench.benchmarks.run.case_worker import CaseWorker
 from lisabench.benchmarks.run.session import Session
 from lisabench.benchmarks.run.worker_messages import WorkerSettings
+from lisabench.benchmarks.run.worker_pool import CaseProcess
 from lisabench.datasets import reasonseg, samples
 from lisabench.harness.contract import STAGES
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
@@ -359,6 +361,52 @@ def test_a_failure_of_the_memory_pass_keeps_what_was_read_and_is_no_failure_of_t
     assert b["error"] is None
     assert "asked for" in b["memory_error"]
     assert {"build", "vision"} <= {row["stage"] for row in result.memory if row["case"] == "b"}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_later_processes_of_the_memory_pass_run_at_the_same_time_where_they_may(
+    data_root, tmp_path, monkeypatch, at_once
+):
+    calls = []
+    for name in ("begin_memory", "finish_memory"):
+        method = getattr(CaseProcess, name)
+
+        def noting(worker, *arguments, method=method, name=name):
+            calls.append(name.removesuffix("_memory"))
+            return method(worker, *arguments)
+
+        monkeypatch.setattr(CaseProcess, name, noting)
+    monkeypatch.setattr(memory_pass, "may_run_at_once", lambda *_: at_once)
+    plan = {"memory_processes": 3, "memory_queries": 1}
+    result = run(suite(data_root, plan=plan), tmp_path / "out")
+    one_by_one, at_the_same_time = ["begin", "finish"] * 2, ["begin"] * 2 + ["finish"] * 2
+    assert calls == one_by_one + (at_the_same_time if at_once else one_by_one) * 2
+    read = Counter((row["case"], row["process"]) for row in result.memory)
+    assert read == {(case, process): 6 for case in "ab" for process in range(3)}
+
+
+def test_a_process_that_breaks_beside_others_costs_them_nothing(data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory_pass, "may_run_at_once", lambda *_: True)
+    broken = QUICK | {"fail": "crash", "fail_every": 1}
+    plan = {"memory_processes": 2, "memory_queries": 1}
+    result = run(suite(data_root, b=broken, plan=plan), tmp_path / "out")
+    assert {row["process"] for row in result.memory if row["case"] == "a"} == {0, 1}
+    b = next(case for case in result.run["cases"] if case["name"] == "b")
+    assert b["memory_error"]
+
+
+@pytest.mark.parametrize(
+    ("by_driver", "side_by_side", "expected"),
+    [(5, None, True), (None, None, False), (5, "do not fit", False)],
+)
+def test_memory_is_measured_at_the_same_time_only_if_the_driver_tells_processes_apart(
+    monkeypatch, by_driver, side_by_side, expected
+):
+    monkeypatch.setattr(memory_pass, "why_not_side_by_side", lambda *_: side_by_side)
+    record = SimpleNamespace(device_process_bytes=by_driver)
+    run = SimpleNamespace(journal=SimpleNamespace(memory_of=lambda _: [record]))
+    assert memory_pass.may_run_at_once(run, ["a", "b"]) is expected
+    assert not memory_pass.may_run_at_once(run, ["a"])
 
 
 def test_a_failure_that_was_mended_is_forgotten_when_the_run_goes_on(copied):
