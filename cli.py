@@ -427,16 +427,20 @@ def report(
     from .harness.records.folder import refuse_folders
     from .harness.records.study import is_study
     from .harness.records.training import is_training
-    from .reports.run_report import write_report
-    from .reports.study.page import write_study_report
-    from .reports.training.page import write_training_report
 
     refuse_folders(folder)
+    # Only what the folder needs is imported.
     if is_study(folder):
+        from .reports.study.page import write_study_report
+
         report_path = write_study_report(folder)
     elif is_training(folder):
+        from .reports.training.page import write_training_report
+
         report_path = write_training_report(folder)
     else:
+        from .reports.run_report import write_report
+
         report_path = write_report(folder)
     terminal.say(report_path)
 

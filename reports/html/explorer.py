@@ -7,6 +7,7 @@ once, whatever the number of its queries, and masks are run lengths at the size 
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ...harness.contract import IGNORED
@@ -42,10 +43,12 @@ def explorer(run: Run, summary: Summary) -> Json:
     """Return the cases, the queries and the images as `report.js` reads them."""
     answers = [_answers(run, case) for case in summary.cases]
     numbers: dict[bytes, int] = {}  # of each image in the page
+    tag_line = cache(one_line)  # many queries have the same tags
     queries = []
     for record in _queries(answers):
         picture = run.kept_queries.get(record.sample_id)
-        query = _query(record, picture, answers)
+        tags = {tag_line(name): tag_line(value) for name, value in record.tags.items()}
+        query = _query(record, tags, picture, answers)
         if picture is not None:
             query["image"] = numbers.setdefault(picture.image.webp, len(numbers))
         queries.append(query)
@@ -85,10 +88,11 @@ def _queries(answers: list[Answers]) -> list[QueryRecord]:
     return list(records.values())
 
 
-def _query(record: QueryRecord, picture: KeptQuery | None, answers: list[Answers]) -> Json:
-    """Return one query with what is known of its target, and every case's answer."""
+def _query(
+    record: QueryRecord, tags: Json, picture: KeptQuery | None, answers: list[Answers]
+) -> Json:
+    """Return one query with what is known of its target, and every case's answer but its mask."""
     size_hw = picture.image.size_hw if picture else shown_size(record.height, record.width)
-    tags = {one_line(name): one_line(value) for name, value in record.tags.items()}
     query: Json = {
         "id": record.sample_id,
         "text": one_line(record.query),
