@@ -198,15 +198,15 @@ def test_a_failing_case_ends_with_5_and_keeps_the_rest(data_root, tmp_path):
     suite = tmp_path / "failing.yaml"
     suite.write_text(
         "title: t\nreference: a\ncases:\n  a: {adapter: fake}\n"
-        "  b: {adapter: fake, fail: oom, fail_every: 2}\n"
+        "  b: {adapter: fake, fail: error, fail_every: 2}\n"
     )
     done = lisabench_cli(
         "run", suite, "--data", data_root, "--set", "processes=1", "--out", tmp_path / "out"
     )
     assert done.returncode == 5
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert {case["name"]: case["quality"]["status"]["oom"] for case in summary["cases"]}["b"] > 0
-    assert "oom" in (tmp_path / "out" / "report.md").read_text()
+    assert {case["name"]: case["quality"]["status"]["error"] for case in summary["cases"]}["b"] > 0
+    assert "ended in error" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_list_prints_json():
