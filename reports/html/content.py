@@ -155,7 +155,8 @@ class Content:
         why_no_quality: empty where there is quality.
         protocol: scores by the protocol of the data; None where none is known.
         card_table: which card runs what; None where the suite names no cards.
-        claims, causes_of_time, causes_of_memory: tables; empty where the suite has none.
+        claims, causes_of_time, causes_of_memory, causes_of_energy: tables; empty where the suite
+            has none.
     """
 
     title: str
@@ -176,6 +177,7 @@ class Content:
     claims: Sequence[ClaimRow]
     causes_of_time: Sequence[CauseRow]
     causes_of_memory: Sequence[CauseRow]
+    causes_of_energy: Sequence[CauseRow]
 
 
 def content(summary: Summary) -> Content:
@@ -202,6 +204,7 @@ def content(summary: Summary) -> Content:
         claims=_claims(summary),
         causes_of_time=[_cause_of_time(attribution) for attribution in summary.attributions],
         causes_of_memory=_causes_of_memory(summary),
+        causes_of_energy=_causes_of_energy(summary),
     )
 
 
@@ -327,7 +330,7 @@ def _claims(summary: Summary) -> list[ClaimRow]:
         row = ClaimRow(
             verdict=claim.verdict,
             claim=one_line(claim.claim),
-            regime=claim.regime or "-",
+            regime=claim.regime or "",
             measured=verdict_words.claim_measured(claim),
             bound=verdict_words.claim_bound(claim),
             published=verdict_words.claim_value(claim.published, claim.unit),
@@ -364,6 +367,18 @@ def _causes_of_memory(summary: Summary) -> list[CauseRow]:
         whole = f"{verdict_words.memory_difference(memory.whole, unit)} {unit.name}"
         interaction = verdict_words.memory_difference(memory.interaction, unit)
         rows.append(_cause(attribution, whole, own, interaction))
+    return rows
+
+
+def _causes_of_energy(summary: Summary) -> list[CauseRow]:
+    rows = []
+    for attribution in summary.attributions:
+        energy = attribution.energy
+        if energy is not None:
+            own = {name: formatting.joules_change(part) for name, part in energy.own.items()}
+            whole = f"{formatting.joules_change(energy.whole)} J"
+            interaction = formatting.joules_change(energy.interaction)
+            rows.append(_cause(attribution, whole, own, interaction))
     return rows
 
 
