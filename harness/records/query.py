@@ -316,24 +316,31 @@ def _types_of_text() -> TypeAdapter[dict[str, Any]]:
 
 def _are_possible(counts: Counts, height: int, width: int) -> bool:
     """Return whether no score of a query in an image of this size can be out of its range."""
-    pixels = (counts.target_px, counts.predicted_px, counts.union_px, counts.valid_px)
-    is_possible = min(pixels) >= 0 and max(pixels) <= height * width
-    is_possible &= 0 <= counts.intersection_px <= min(counts.target_px, counts.predicted_px)
-    both_px = counts.target_px + counts.predicted_px
-    is_possible &= counts.union_px == both_px - counts.intersection_px
-    is_possible &= counts.union_px <= counts.valid_px
-    both_boundaries_px, either_boundary_px = (getattr(counts, name) for name in BOUNDARY_COUNTS)
+    intersection_px, union_px = counts.intersection_px, counts.union_px
+    if not 0 <= intersection_px <= min(counts.target_px, counts.predicted_px):
+        return False
+    # So the union is at least as large as target and prediction: these are in range if it is.
+    if union_px != counts.target_px + counts.predicted_px - intersection_px:
+        return False
+    if not union_px <= counts.valid_px <= height * width:
+        return False
+    both_boundaries_px = counts.boundary_intersection_px
+    either_boundary_px = counts.boundary_union_px
     if both_boundaries_px is None or either_boundary_px is None:
-        is_possible &= both_boundaries_px is either_boundary_px
-    else:
-        # A boundary is a part of its mask.
-        is_possible &= 0 <= both_boundaries_px <= counts.intersection_px
-        is_possible &= both_boundaries_px <= either_boundary_px <= counts.union_px
+        if both_boundaries_px is not either_boundary_px:
+            return False
+    # A boundary is a part of its mask.
+    elif not (
+        0 <= both_boundaries_px <= intersection_px
+        and both_boundaries_px <= either_boundary_px <= union_px
+    ):
+        return False
     for box in (counts.target_box, counts.predicted_box):
         if box is not None:
             left, top, right, bottom = box
-            is_possible &= 0 <= left < right <= width and 0 <= top < bottom <= height
-    return is_possible
+            if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+                return False
+    return True
 
 
 @cache
