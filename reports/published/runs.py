@@ -133,13 +133,12 @@ def _of_run(folder: Path, processes: str) -> RecordFacts:
         carried_out = [one for one in manifest.trainings if one.status != "by peak"]
         size = f"{len(carried_out)} trainings"
     else:
-        size = ", ".join(
-            [
-                _counted(len(models), "case"),
-                _counted(manifest.data.count, "query"),
-                _counted(manifest.plan.processes, processes),
-            ]
-        )
+        counts = [_counted(len(models), "case"), _counted(manifest.data.count, "query")]
+        if manifest.plan.processes:
+            counts.append(_counted(manifest.plan.processes, processes))
+        else:
+            counts.append("memory only")
+        size = ", ".join(counts)
     chip = _chip(machine(manifest.environment or {}))
     return RecordFacts(chip, manifest.started[:10], size)
 

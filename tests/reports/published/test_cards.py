@@ -1,5 +1,7 @@
 """The table of which card runs what, over several runs."""
 
+import json
+
 import pytest
 from markdown_rows import rows_of
 from run_factory import edit_lines, edit_run, write_run
@@ -7,6 +9,7 @@ from run_factory import edit_lines, edit_run, write_run
 from lisabench.harness.errors import DataError
 from lisabench.reports.published.cards import cards_table
 from lisabench.reports.published.records import published_run
+from lisabench.reports.published.runs import record_facts
 
 pytestmark = pytest.mark.no_clock
 
@@ -36,6 +39,13 @@ def test_the_table_has_a_column_for_each_card_of_any_run(tmp_path):
         ["not measured", "no", "yes 18.5 GiB |"],
     ]
     assert "`dual`" in rows_of(table)
+
+
+def test_the_size_of_a_run_that_measures_no_time_says_so(tmp_path):
+    folder = run_on_cards(tmp_path, "a", ["8GB"], 5).records.folder
+    plan = json.loads((folder / "run.json").read_text())["plan"]
+    edit_run(folder, plan=plan | {"processes": 0})
+    assert record_facts(folder).size == "1 case, 2 queries, memory only"
 
 
 def test_a_run_without_cards_is_no_source_of_the_table(tmp_path):
