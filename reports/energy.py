@@ -9,12 +9,13 @@ errors cancel. In a median over blocks they would not. Processes are paired as f
 same interval over the pairs: queries of one process are no independent evidence.
 """
 
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from ..harness.records.costs import MeansOf
 from ..harness.records.run import CaseRecords
 from .ratios import mean_logs, paired_ratio_of, unpaired_mean_ratio
-from .schema_base import Ratio
+from .schema_base import NO_RATIO, Ratio
 
 ENERGY = "energy.query"  # the quantity, as in claims
 
@@ -40,6 +41,25 @@ def mean_power_w(case: CaseRecords) -> float | None:
 def energy_ratio(before: MeansOf, after: MeansOf) -> Ratio:
     """Return the ratio of energies, paired by process, over the queries that both have."""
     return paired_ratio_of(mean_logs(before, after))
+
+
+def were_read_alike(cases: Sequence[CaseRecords]) -> bool:
+    """Return whether the energy of all cases was read in a pass of its own, or of all over blocks.
+
+    A block may be wrong by a third, so the two are not compared.
+    """
+    return len({bool(case.energy_passes) for case in cases}) == 1
+
+
+def energy_ratio_of_cases(
+    before: CaseRecords,
+    after: CaseRecords,
+    ratio: Callable[[MeansOf, MeansOf], Ratio] = energy_ratio,
+) -> Ratio:
+    """Return the ratio of the energies of two cases; none where they were not read alike."""
+    if not were_read_alike([before, after]):
+        return NO_RATIO
+    return ratio(before.energy_mj, after.energy_mj)
 
 
 def unpaired_energy_ratio(before: MeansOf, after: MeansOf) -> Ratio:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ...harness.records.costs import MeansOf
 from ...harness.records.run import CaseRecords
 from ...harness.statistics.estimate import Estimate
 from ...harness.statistics.ratios import mean_of
 from ...harness.text import code
+from ..energy import were_read_alike
 from ..markdown import Markup, Row, markdown_table
 from ..peaks import memory_by_process
 from ..ratios import mean_over, medians_ms
@@ -58,7 +58,7 @@ def steps_table(run: PublishedRun, first: str, steps: Sequence[Step]) -> str:
         rows.append([label, Markup(code(before)), Markup(code(after))])
     columns: dict[str, tuple[Sequence[ByProcess], Callable[[Estimate | None], str]]] = {
         "time of a query, ms": (medians_ms([case.end_to_end_ns for case in cases]), change),
-        "energy of a query, J": (_means_j([case.energy_mj for case in cases]), change),
+        "energy of a query, J": (_energies_j(cases), change),
         "memory of a query, GiB": (_peaks(cases), gib_change),
     }
     for heading, (numbers, text) in columns.items():
@@ -88,17 +88,22 @@ def _changes(numbers: Sequence[ByProcess]) -> list[Estimate | None]:
     return changes
 
 
-def _means_j(energies: Sequence[MeansOf]) -> list[dict[int, float]]:
-    """Return the mean energy of a query in joules, by process, over the queries of all cases."""
+def _energies_j(cases: Sequence[CaseRecords]) -> list[dict[int, float]]:
+    """Return the mean energy of a query in joules, by process, over the queries of all cases.
+
+    None is known if the energies were not read alike.
+    """
+    if not were_read_alike(cases):
+        return [{}]
     means: list[dict[int, float]] = []
-    for energy in energies:
+    for case in cases:
         means_of_case = {}
-        for process in energy:
-            common = set(energy[process])
-            for other in energies:
-                common &= other.get(process, {}).keys()
+        for process, energy_mj in case.energy_mj.items():
+            common = set(energy_mj)
+            for compared in cases:
+                common &= compared.energy_mj.get(process, {}).keys()
             if common:
-                means_of_case[process] = mean_over(energy[process], common) / 1000
+                means_of_case[process] = mean_over(energy_mj, common) / 1000
         means.append(means_of_case)
     return means
 

@@ -11,6 +11,7 @@ from ...harness.records.manifest import Group
 from ...harness.records.run import CaseRecords, Run
 from ...harness.statistics.factorial import corners
 from ...harness.statistics.ratios import mean_of
+from ..energy import were_read_alike
 from ..peaks import memory_by_process
 from ..ratios import logs_by_process, mean_milliseconds, medians_ms, paired_ratio_of
 from ..schema_base import Joules, Ratio, Twin
@@ -155,7 +156,7 @@ def _energy_parts(cases: Sequence[CaseRecords], factors: Sequence[str]) -> Energ
         None if there is no process in which the energy of all cases is known, or if it is by a pass
         of its own for some of them and over blocks for others.
     """
-    if len({bool(case.energy_passes) for case in cases}) > 1:
+    if not were_read_alike(cases):
         return None
     means = []
     for case in cases:

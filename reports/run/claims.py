@@ -20,7 +20,7 @@ from ...harness.records.manifest import StatedClaim
 from ...harness.records.run import CaseRecords, Run
 from ...harness.statistics.verdicts import claim_verdict
 from ..cards import CardVerdict
-from ..energy import ENERGY, energy_ratio
+from ..energy import ENERGY, energy_ratio_of_cases, were_read_alike
 from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity
 from ..formatting import listed, ratio_with_interval
 from ..peaks import by_resident_set, largest_by_process, of_queries
@@ -314,7 +314,10 @@ def _energy(claim: StatedClaim, run: Run) -> Finding:
     """Return the ratio of the mean energy of a query in each process, by the GPU's counter."""
     reference, candidate = _timed_cases(claim, run)
     twins = _twins_in_their_group(reference, candidate, run)
-    ratio = no_narrower(energy_ratio(reference.energy_mj, candidate.energy_mj), ENERGY, twins)
+    both_known = bool(reference.energy_mj) and bool(candidate.energy_mj)
+    if both_known and not were_read_alike([reference, candidate]):
+        raise NotMeasured("one case has energy from a pass of its own, and the other over blocks")
+    ratio = no_narrower(energy_ratio_of_cases(reference, candidate), ENERGY, twins)
     if ratio.estimate is None:
         raise NotMeasured("no process of both cases has read a GPU's energy counter")
     about = _joined(_in_batches(reference, candidate), _widened_by(twins))

@@ -19,7 +19,7 @@ from ...harness.statistics.verdicts import (
     quality_verdict,
     ratio_verdict,
 )
-from ..energy import ENERGY, energy_ratio
+from ..energy import ENERGY, energy_ratio, energy_ratio_of_cases
 from ..peaks import by_resident_set
 from ..quality import in_both, no_points, points
 from ..ratios import TimeRatio, memory_ratio, no_ratio, time_differences, time_ratio, time_ratios
@@ -96,7 +96,7 @@ def twins_of(group: Group, run: Run) -> list[Twin]:
         if name != group.reference and _measures_again(reference.entry, entry):
             again = run.case(name)
             ratios = time_ratios(reference, again)
-            ratios[ENERGY] = energy_ratio(reference.energy_mj, again.energy_mj)
+            ratios[ENERGY] = energy_ratio_of_cases(reference, again)
             ratios[THROUGHPUT] = throughput_ratio(reference.seconds, again.seconds)
             differences = time_differences(reference, again)
             twins.append(twin_from(group.reference, name, ratios, differences))
@@ -142,7 +142,7 @@ def compare_sides(
     )
 
     times = time_ratios(before, after, methods.time)
-    energy = methods.energy(before.energy_mj, after.energy_mj)
+    energy = energy_ratio_of_cases(before, after, methods.energy)
     throughput = methods.throughput(before.seconds, after.seconds)
     if not same_settings:  # a twin's own interval stays as it was measured
         for quantity, ratio in times.items():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from places import RESULTS
 from query_records import query_record
-from run_factory import edit_lines, write_run
+from run_factory import edit_lines, edit_run, write_lines, write_run
 from scipy import stats
 
 from lisabench.harness.records.costs import energy_by_process
@@ -106,6 +106,22 @@ def test_tables_show_joules_and_the_ratio_and_nothing_without_a_counter(tmp_path
     without = summarise(read_run(write_run(tmp_path / "cpu", **SMALL)))
     assert without.cases[0].energy_mj is None and without.comparison("sam").energy.ratio is None
     assert "Energy" not in comparison_table(without)
+
+
+def test_energy_of_a_pass_is_not_compared_with_that_of_blocks(tmp_path):
+    folder = counted(tmp_path / "gpu")
+    measured = {"attempt": 0, "pass": "energy", "queries": 40, "seconds": 2.0, "power_w": 700.0}
+    measured |= {"counter_changes": 20, "stages_ns": {}, "case": "dual"}
+    write_lines(folder / "passes.jsonl", [measured | {"process": process} for process in range(3)])
+    claim = {"claim": "more", "quantity": "energy.query", "candidate": "sam", "at_least": 1.1}
+    edit_run(folder, claims=[claim | {"reference": "dual"}])
+    summary = summarise(read_run(folder))
+    assert summary.cases[0].energy_mj == pytest.approx(1000 * 700 * 2 / 40)
+    assert summary.comparison("sam").energy.ratio is None
+    (across,) = compare_cases(folder, "dual", "sam").comparisons
+    assert across.comparison.energy.ratio is None
+    assert summary.claims[0].verdict == "not measured"
+    assert "from a pass of its own, and the other over blocks" in summary.claims[0].reason
 
 
 def test_a_baseline_has_the_mean_of_each_process_over_the_queries_that_all_have(tmp_path):
