@@ -110,7 +110,8 @@ class Check(Strict):
     finds: float | None = Field(
         default=None,
         description="Of a gated ratio of pairs of processes: the smallest change, as a share, that "
-        "four of five gates find whose pairs vary as these do. An estimate.",
+        "four of five gates find whose pairs vary as these do; below 0 of queries per second. An "
+        "estimate.",
     )
     first: "Check | None" = Field(
         default=None, description="What was measured first, where it was measured again."
@@ -321,6 +322,7 @@ def _throughput(pair: _CasePair) -> Iterator[Check]:
         "low": _inverted(check.high),
         "high": _inverted(check.low),
         "limit": _inverted(check.limit),
+        "finds": None if check.finds is None else 1 / (1 + check.finds) - 1,
     }
     yield check.model_copy(update=inverted)
 

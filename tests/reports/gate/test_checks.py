@@ -10,6 +10,7 @@ from run_factory import edit_lines, write_lines, write_run
 from lisabench.harness import masks
 from lisabench.harness.metrics import METRICS
 from lisabench.harness.records.run import read_run
+from lisabench.harness.statistics.power import smallest_found
 from lisabench.harness.statistics.ratios import paired_ratio, unpaired_ratio
 from lisabench.reports.gate.baseline import Baseline, PackedMask, reduced
 from lisabench.reports.gate.checks import gate_checks
@@ -339,6 +340,10 @@ def test_queries_per_second_have_the_interval_of_the_pairs(before):
         [expected.value, expected.low, expected.high],
         rtol=1e-12,
     )
+    # Fewer queries per second are found, by the same factor as more seconds.
+    more_seconds = smallest_found(1 / 0.95 - 1, float(np.std(logs, ddof=1)), len(logs))
+    assert found.finds < -0.05
+    assert (1 + found.finds) * (1 + more_seconds) == pytest.approx(1, rel=1e-12, abs=0)
 
 
 def test_queries_per_second_that_one_side_lacks_are_no_pass_and_latency_has_none(before):
