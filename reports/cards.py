@@ -18,6 +18,7 @@ from .formatting import listed
 from .peaks import OnCard
 from .schema_base import Count, Strict
 
+NOT_TRIED = "it has not been tried on a card of {card} yet"
 NEAR = 0.15  # of the card's size, on both sides: there the peak without a limit decides nothing
 SAME_CARD = 1.1  # a GPU of 11.6 GiB is the card that is sold as 12GB, and one of 14.6 GiB as 16GB
 

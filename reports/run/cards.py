@@ -6,11 +6,10 @@ from typing import Any
 from ...harness.contract import STAGES
 from ...harness.memory import card_bytes
 from ...harness.records.run import CaseRecords, FitRecord, Run
-from ..cards import CardRow, CardVerdict, Unlimited, fits_by_peak
+from ..cards import NOT_TRIED, CardRow, CardVerdict, Unlimited, fits_by_peak
 from ..peaks import by_resident_set, bytes_on_card, taken_by_case
 from ..training.cards import training_rows
 
-NOT_TRIED = "it has not been tried on a card of {card} yet"
 NEEDS_GPU = "it takes an NVIDIA GPU, and the case ran on a CPU"
 NO_PEAK = "its memory has not been measured yet"
 

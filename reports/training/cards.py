@@ -8,7 +8,7 @@ from ...harness.memory import card_bytes
 from ...harness.records.manifest import SuiteTraining
 from ...harness.records.run import Run
 from ...harness.records.training import read_training
-from ..cards import CardRow, CardVerdict, Unlimited, fits_by_peak
+from ..cards import NOT_TRIED, CardRow, CardVerdict, Unlimited, fits_by_peak
 from ..peaks import OnCard
 from .summary import on_card
 
@@ -117,7 +117,11 @@ def unlimited(
 
 def without_limit(trainings: Sequence[SuiteTraining], name: str) -> list[SuiteTraining]:
     """Return the seeds of a training, without those that were limited to a card of the suite."""
-    return [one for one in trainings if one.name == name and one.card is None]
+    seeds = []
+    for training in trainings:
+        if training.name == name and training.card is None:
+            seeds.append(training)
+    return seeds
 
 
 def _of_limited(folder: Path, trainings: Sequence[SuiteTraining], card: str) -> CardVerdict:
@@ -154,14 +158,20 @@ def _of_limited(folder: Path, trainings: Sequence[SuiteTraining], card: str) -> 
 
 def why_not_measured(run: Run, name: str, card: str) -> str:
     """Return why it is not known whether a training fits a card."""
-    of_card = [one for one in run.manifest.trainings if one.name == name and one.card == card]
-    for training in (*of_card, *without_limit(run.manifest.trainings, name)):
+    of_card = []
+    for training in run.manifest.trainings:
+        if training.name == name and training.card == card:
+            of_card.append(training)
+    seeds = without_limit(run.manifest.trainings, name)
+    for training in (*of_card, *seeds):
         if training.status in (None, COMPLETE):
             continue
         return (
             f"the training {name} with seed {training.seed} is {training.status}: {training.reason}"
         )
-    for training in without_limit(run.manifest.trainings, name):
+    for training in seeds:
         if training.status is None:
             return f"the training {name} with seed {training.seed} has not been begun"
-    return NOT_ON_A_GPU
+        if on_card(read_training(run.folder / training.folder)).bytes is None:
+            return NOT_ON_A_GPU
+    return NOT_TRIED.format(card=card)

@@ -166,6 +166,24 @@ def test_a_training_is_decided_by_the_largest_of_its_seeds_or_by_the_limited_one
     assert "| full, 8GB | 0 | oom |" in text and "by peak" not in text
 
 
+def test_a_training_near_the_size_of_a_card_has_not_been_tried_until_a_limited_one_ends(tmp_path):
+    rows = [
+        {"name": "full", "seed": 0, "folder": "trainings/full-0", "status": "complete"},
+        {"name": "full", "seed": 0, "folder": "trainings/full-0-8GB", "card": "8GB"},
+    ]
+    run_on_cards(tmp_path, trainings=rows, definition={"trainings": {"full": {}}})
+    folder = write_training(
+        tmp_path / "trainings/full-0", losses=falling(4), mious=[0.1], memory={"beside_bytes": GIB}
+    )
+    edit_lines(
+        folder / "training.jsonl",
+        lambda line: line | ({"peak_reserved_bytes": 7 * GIB} if line["kind"] == "epoch" else {}),
+    )
+    verdict = summarise(read_run(tmp_path)).cards[-1].cards[0]
+    assert (verdict.card, verdict.fits) == ("8GB", "not measured")
+    assert verdict.reason == "it has not been tried on a card of 8GB yet"
+
+
 def test_a_run_that_was_limited_to_a_card_as_a_whole_has_no_peak_that_decides(tmp_path):
     run_on_cards(tmp_path)
     plan = json.loads((tmp_path / "run.json").read_text())["plan"]
