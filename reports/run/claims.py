@@ -100,15 +100,16 @@ def claim_result(claim: StatedClaim, run: Run) -> ClaimResult:
 
 def _regime(claim: StatedClaim, run: Run) -> str | None:
     """Return how the answers of a claim's cases came about, or None if that is not known."""
+    settings = {entry.name: entry.settings or {} for entry in run.manifest.cases}
     regimes: dict[str, None] = {}  # as an ordered set
-    for entry in run.manifest.cases:
-        if entry.name in (claim.candidate, claim.reference):
-            regime = _regime_of_case(entry.settings or {})
+    for name in (claim.candidate, claim.reference):
+        if name in settings:
+            regime = _regime_of_case(settings[name])
             if regime is None:
                 return None
             regimes[regime] = None
     # Two regimes are a confound, which the verdict must not hide.
-    return " against ".join(reversed(regimes)) or None
+    return " against ".join(regimes) or None
 
 
 def _regime_of_case(settings: Mapping[str, Any]) -> str | None:

@@ -606,6 +606,15 @@ def test_a_claim_says_how_the_answers_of_its_cases_came_about(tmp_path, answers,
     assert result.regime == regime
 
 
+def test_the_regime_of_the_candidate_is_named_first_whatever_the_order_of_the_cases(tmp_path):
+    folder = write_run(tmp_path / "r", **PLAIN)
+    edit_entry(folder, "dual", settings={"answer": "forced"})
+    edit_entry(folder, "clip", settings={"answer": "generated", "max_new_tokens": 16})
+    claim = {"quantity": "time.end_to_end", "at_most": 0.8}
+    result = judged(folder, **claim, candidate="dual", reference="clip")
+    assert result.regime == "teacher-forced against generated, 16 tokens"
+
+
 def test_the_suite_says_what_each_verdict_means(tmp_path):
     folder = write_run(tmp_path / "r", **PLAIN)
     means = {"confirmed": "Take it.", "refuted": "Leave it."}
