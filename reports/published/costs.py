@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from ...harness.text import code
 from .. import formatting
@@ -104,8 +105,8 @@ def _only(row: Row, places: Sequence[int]) -> Row:
 def _label(run: PublishedRun, name: str, remarks: Mapping[str, str]) -> Markup:
     """Return the name of a case, with what a reader must know of it.
 
-    A case that measures the reference again has the name of that. One that failed, or is compared
-    with another reference than the first of the run, says so.
+    A case that measures the reference again has the name of that. One that failed, did not fit the
+    machine, or is compared with another reference than the first of the run, says so.
     """
     for twin in run.summary.twins:
         if twin.candidate == name:
@@ -116,7 +117,10 @@ def _label(run: PublishedRun, name: str, remarks: Mapping[str, str]) -> Markup:
     comparison = run.summary.comparison(name)
     if comparison and comparison.reference != run.reference.name:
         words.append(f"compared with {code(comparison.reference)}")
-    if run.case(name).error:
+    case = run.case(name)
+    if case.out_of_memory:
+        words.append("does not fit")
+    elif case.error:
         words.append("failed")
     return Markup(", ".join(words))
 
@@ -169,6 +173,11 @@ def _joules(case: Case) -> str:
     return formatting.joules(case.energy_mj)
 
 
+def _peak_gib(name: PeakName, case: Case) -> str:
+    """Return a peak; none of a case whose memory pass failed, which has only a part of it."""
+    return gib(None if case.memory_error else getattr(case.memory, name))
+
+
 def _batch_latency(case: Case) -> str:
     latency = batch_latency(case.time)
     return formatting.milliseconds(latency.value if latency else None)
@@ -210,7 +219,9 @@ def _device_ratio(pair: PublishedPair) -> Ratio:
 
 
 def _memory_ratio(name: PeakName, pair: PublishedPair) -> Ratio:
-    """Return the ratio of a peak, paired by process."""
+    """Return the ratio of a peak, paired by process; none if a memory pass failed."""
+    if pair.reference.memory_error or pair.candidate.memory_error:
+        return NO_RATIO
     before = largest_by_process(pair.reference_records.memory, name)
     after = largest_by_process(pair.candidate_records.memory, name)
     return paired_ratio_of(log_ratios(before, after))
@@ -247,13 +258,13 @@ COSTS = (
     Column("energy, J", _joules, _energy_ratio),
     Column(
         "memory reserved, GiB",
-        lambda case: gib(case.memory.peak_reserved_bytes),
-        lambda pair: _memory_ratio("peak_reserved_bytes", pair),
+        partial(_peak_gib, "peak_reserved_bytes"),
+        partial(_memory_ratio, "peak_reserved_bytes"),
     ),
     Column(
         "memory by the driver, GiB",
-        lambda case: gib(case.memory.device_process_bytes),
-        lambda pair: _memory_ratio("device_process_bytes", pair),
+        partial(_peak_gib, "device_process_bytes"),
+        partial(_memory_ratio, "device_process_bytes"),
     ),
     Column("queries per second", _queries_per_second, _rate_ratio),
 )

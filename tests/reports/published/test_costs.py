@@ -203,13 +203,26 @@ def test_rows_of_several_runs_stand_in_one_table_under_how_each_answered():
 def test_a_case_that_failed_says_so(tmp_path):
     folder = gpu_run(tmp_path / "made")
     cases = json.loads((folder / "run.json").read_text())["cases"]
-    cases[1]["error"] = "out of memory"
+    cases[1]["error"] = "it broke"
     edit_run(folder, cases=cases)
     edit_lines(
         folder / "samples.jsonl", lambda row: None if row["case"] == cases[1]["name"] else row
     )
     rows = cells_of(costs.cost_table([Rows(published_run("made", tmp_path))]))
     assert rows[f"`{cases[1]['name']}`, failed"][0] == "n/a"
+
+
+def test_what_a_case_held_until_it_ran_out_of_memory_is_no_peak_of_it(tmp_path):
+    folder = gpu_run(tmp_path / "made")
+    cases = json.loads((folder / "run.json").read_text())["cases"]
+    cases[1] |= {"memory_error": "OutOfMemoryError: no more", "out_of_memory": True}
+    edit_run(folder, cases=cases)
+    edit_lines(
+        folder / "samples.jsonl", lambda row: None if row["case"] == cases[1]["name"] else row
+    )
+    rows = cells_of(costs.cost_table([Rows(published_run("made", tmp_path))]))
+    of_case = rows[f"`{cases[1]['name']}`, does not fit"]
+    assert of_case[4:6] == ["n/a", "n/a"]
 
 
 def test_a_run_of_memory_alone_says_so(tmp_path):
