@@ -62,7 +62,7 @@ from lisabench.reports.gate.baseline import read_baseline, reduced, write_baseli
 from lisabench.reports.load import load
 from lisabench.reports.page.gallery import gallery
 from lisabench.reports.page.page import report_text
-from lisabench.reports.published_runs import published_runs_page
+from lisabench.reports.published.runs import published_runs_page
 from lisabench.reports.run.summary import read_summary, summarise
 from lisabench.reports.study.page import study_page
 from lisabench.reports.study.summary import summarise_study
