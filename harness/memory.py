@@ -248,7 +248,7 @@ class OutsideAllocator:
         self._before_bytes = nvml.used_bytes()
 
     def read(self) -> int | None:
-        """Return the bytes so far; None without a GPU, or where the driver does not say.
+        """Return the bytes so far; None without a GPU, or where it or the driver does not say.
 
         They are what the driver counts for this process, less what the allocator has reserved.
         Inside a container the driver often does not name processes. There it is by how much the
@@ -258,7 +258,11 @@ class OutsideAllocator:
             return None
         import torch
 
-        torch.cuda.synchronize()
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            # A query has broken the device. What was measured before that is kept.
+            return None
         of_process = device_process_bytes()
         if of_process is None:
             used_bytes = nvml.used_bytes()

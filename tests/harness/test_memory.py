@@ -123,6 +123,15 @@ def test_what_lies_outside_of_the_allocator_is_measured_when_all_work_is_done(
     assert memory.OutsideAllocator().read() == expected
 
 
+def test_on_a_broken_device_what_lies_outside_of_the_allocator_is_unknown(monkeypatch):
+    def synchronize():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(memory.nvml, "used_bytes", lambda: 100)
+    monkeypatch.setattr(torch, "cuda", SimpleNamespace(synchronize=synchronize))
+    assert memory.OutsideAllocator().read() is None
+
+
 def test_without_a_driver_what_lies_outside_of_the_allocator_is_unknown(monkeypatch):
     monkeypatch.setattr(memory.nvml, "used_bytes", lambda: None)
     assert memory.OutsideAllocator().read() is None
