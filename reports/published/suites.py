@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ...harness.records.training import Training, read_training
+from ...harness.memory import largest
+from ...harness.records.training import read_training
 from ...harness.text import code
 from ..markdown import Markup, Row, markdown_table
-from ..peaks import bytes_on_card
+from ..training.summary import on_card
 from .cells import NOT_MEASURED, gib
 from .records import PublishedRun, published_run
 
@@ -58,22 +59,18 @@ def _largest_process(run: PublishedRun) -> str | None:
     for training in run.records.manifest.trainings:
         folder = run.records.folder / training.folder
         if training.status == "complete":
-            sizes.append(_bytes_of_training(read_training(folder)))
-    known = [size for size in sizes if size is not None]
-    return f"{gib(max(known))} GiB" if known else None
-
-
-def _bytes_of_training(training: Training) -> int | None:
-    """Return what a training takes of a card; None where not all of it was recorded."""
-    memory = training.manifest.memory
-    reserved = [epoch.peak_reserved_bytes or 0 for epoch in training.epochs]
-    if memory is None or memory.outside_allocator_bytes is None or not reserved:
-        return None
-    return bytes_on_card(max(reserved), memory.outside_allocator_bytes).bytes
+            taken = on_card(read_training(folder))
+            if taken.about is None:  # otherwise the record lacks a part of it
+                sizes.append(taken.bytes)
+    largest_bytes = largest(sizes)
+    return f"{gib(largest_bytes)} GiB" if largest_bytes is not None else None
 
 
 def _duration(run: PublishedRun) -> str | None:
-    """Return the time from the start of a run to its end, and where it ran; None without an end."""
+    """Return the time from the start of a run to its end, and where it ran; None without an end.
+
+    Of a run that was resumed it includes the time between its parts, and says so.
+    """
     manifest = run.records.manifest
     if manifest.finished is None:
         return None
@@ -81,4 +78,5 @@ def _duration(run: PublishedRun) -> str | None:
     finished = datetime.fromisoformat(manifest.finished)
     minutes, seconds = divmod(round((finished - started).total_seconds()), 60)
     chip = run.summary.machine.split(", ")[0]
-    return f"{minutes} min {seconds} s on {chip}"
+    duration = f"{minutes} min {seconds} s on {chip}"
+    return f"{duration}, resumed" if manifest.attempts else duration

@@ -45,3 +45,9 @@ def test_what_no_run_says_was_not_measured():
         *("`some`", "CPU", "packaged", "none", "not measured", "none")
     ]
     assert row_of(ShippedSuite("some", "GPU", folder="h200", duration="in parts"))[4] == "in parts"
+
+
+def test_the_duration_of_a_resumed_run_says_so():
+    manifest = json.loads((RESULTS / "claims" / "run.json").read_text())
+    duration = row_of(ShippedSuite("some", "GPU", folder="claims"))[4]
+    assert duration.endswith(", resumed") == (manifest["attempts"] > 0)
