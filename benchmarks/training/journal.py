@@ -15,7 +15,7 @@ from statistics import fmean, median
 from typing import Any, cast
 
 from ...harness import metrics
-from ...harness.memory import Reading
+from ...harness.memory import Reading, largest
 from ...harness.records.journal import RUN, append, now, supersede, write_json
 from ...harness.records.training import (
     EVALUATIONS,
@@ -105,8 +105,8 @@ class TrainingJournal:
             train_loss=fmean(losses),
             step_s=median(steps_s),
             train_s=training_ns / 1e9,
-            peak_bytes=_largest([reading.peak_bytes for reading in memory]),
-            peak_reserved_bytes=_largest([reading.peak_reserved_bytes for reading in memory]),
+            peak_bytes=largest([reading.peak_bytes for reading in memory]),
+            peak_reserved_bytes=largest([reading.peak_reserved_bytes for reading in memory]),
             best=_quality(scores) > best_so_far,
             train_losses={name: fmean(values) for name, values in single_losses.items()},
             val_loss=evaluated.loss,
@@ -147,7 +147,7 @@ class TrainingJournal:
                 where that is not known.
         """
         memory = self.manifest.memory
-        outside_bytes = _largest([outside_bytes, memory.outside_allocator_bytes])
+        outside_bytes = largest([outside_bytes, memory.outside_allocator_bytes])
         memory = replace(memory, outside_allocator_bytes=outside_bytes)
         self.manifest = replace(self.manifest, status=status, finished=now(), memory=memory)
         write_json(self.folder / RUN, self.manifest.as_json())
@@ -179,11 +179,6 @@ def _quality(scores: Mapping[str, float | None]) -> float:
     if mIoU is None:
         return cast(float, gIoU)  # defined by any query
     return mIoU
-
-
-def _largest(values: Sequence[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return max(known, default=None)
 
 
 def _for_users(epoch: TrainingEpoch) -> dict[str, Any]:

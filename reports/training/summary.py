@@ -1,11 +1,11 @@
 """The summary of a training, computed from its records."""
 
-from collections.abc import Iterable
 from statistics import fmean, median
 
 from pydantic import JsonValue
 
 from ...harness.measure import UNATTRIBUTED_LIMIT
+from ...harness.memory import largest
 from ...harness.records.journal import write_json
 from ...harness.records.training import InterimEvaluation, Training, TrainingEpoch, TrainingStep
 from ..document import SUMMARY
@@ -184,7 +184,7 @@ def instrument_of(training: Training) -> str | None:
 
 def peak_of(training: Training) -> int | None:
     """Return the largest memory peak of all epochs, in bytes; None where it is unknown."""
-    return _largest(epoch.peak_bytes for epoch in training.epochs)
+    return largest(epoch.peak_bytes for epoch in training.epochs)
 
 
 def peak_reserved_of(training: Training) -> int | None:
@@ -192,13 +192,7 @@ def peak_reserved_of(training: Training) -> int | None:
 
     It is None without a GPU.
     """
-    return _largest(epoch.peak_reserved_bytes for epoch in training.epochs)
-
-
-def _largest(peaks: Iterable[int | None]) -> int | None:
-    """Return the largest known peak; None where none is known."""
-    known = [peak for peak in peaks if peak is not None]
-    return max(known, default=None)
+    return largest(epoch.peak_reserved_bytes for epoch in training.epochs)
 
 
 def on_card(training: Training) -> OnCard:
