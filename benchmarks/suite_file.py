@@ -1,13 +1,13 @@
 """Read a suite from its YAML file, apply changes of the command line, check and resolve it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ..harness.errors import UsageError, unknown, validation_problems
+from ..harness.errors import Place, UsageError, unknown, validation_problems
 from ..harness.input_file import read_text
 from ..harness.paths import missing, user_path
 from ..harness.yaml_file import read_yaml
@@ -15,6 +15,7 @@ from ..models import adapter_files, registry
 from ..models.lisa import weights_format
 from ..models.lisa.config import LisaConfig
 from ..reports.gate.thresholds import Gate
+from .claim import Claim
 from .resolve import resolve
 from .resolved_suite import ResolvedSuite
 from .suite import ADAPTER, BATCH, KEYS, Data, Plan, Suite
@@ -23,6 +24,7 @@ from .sweep import expanded
 
 SHIPPED = files("lisabench.benchmarks") / "suites"
 SECTIONS: dict[str, type[BaseModel]] = {"plan": Plan, "data": Data, "gate": Gate}
+PARTS: dict[str, type[BaseModel]] = SECTIONS | {"claims": Claim}
 
 
 def shipped() -> dict[str, str]:
@@ -81,13 +83,18 @@ def validate(content: Mapping[str, Any]) -> ResolvedSuite:
     try:
         definition = Suite.model_validate(content)
     except ValidationError as error:
-        problems = validation_problems(error)
+        problems = validation_problems(error, keys_at=_keys_at)
         raise UsageError(f"suite {content.get('name')}: {problems}") from error
     definition = expanded(definition)
     check_definition(definition)
     suite = resolve(definition)
     check_resolved(suite)
     return suite
+
+
+def _keys_at(place: Place) -> Iterable[str]:
+    """Return the keys that a part of a suite may have, such as a claim at ``("claims", 0)``."""
+    return PARTS[str(place[0])].model_fields
 
 
 # Reading

@@ -11,9 +11,10 @@ Each message says in one line what was wrong, what was expected, and how to mend
 exception is a defect of ours or of a library; `as_ours` makes a `RunFailed` of it.
 """
 
+import re
 import signal
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+Place = tuple[str | int, ...]  # of a value in nested input: keys, and numbers in lists
+
+# What pydantic says of a value of the wrong kind, in the words of a YAML or JSON file.
+EXPECTED = {
+    "tuple_type": "expected a list, such as [A, B]",
+    "list_type": "expected a list, such as [A, B]",
+    "dict_type": "expected a mapping, such as {KEY: VALUE}",
+    "model_type": "expected a mapping, such as {KEY: VALUE}",
+    "string_type": "expected text",
+}
+LONGEST_VALUE = 80  # characters of a wrong value in a message
 LONGEST_MESSAGE = 1000  # characters: a message may repeat what was given, which may be long
 
 
@@ -136,17 +148,45 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""
 
 
-def validation_problems(error: "ValidationError", with_values: bool = False) -> str:
+def validation_problems(
+    error: "ValidationError",
+    with_values: bool = False,
+    keys_at: Callable[[Place], Iterable[str]] | None = None,
+) -> str:
     """Return all that pydantic found wrong, in one line: the place of each problem and what it is.
 
     Args:
         error: what pydantic raised.
-        with_values: whether to add each wrong value, which may be long in nested input.
+        with_values: whether to add each wrong value, which may be long in nested input. A value of
+            the wrong kind, and one that is none of a few names, is added in any case.
+        keys_at: returns the keys that are known at a place; an unknown one is then shown with
+            these and the nearest of them.
     """
     problems = []
     for problem in error.errors():
-        place = ".".join(str(step) for step in problem["loc"])
+        place: Place = problem["loc"]
+        kind = problem["type"]
+        value = problem["input"]
+        names = re.findall(r"'([^']*)'", problem.get("ctx", {}).get("expected", ""))
         text = problem["msg"].removeprefix("Value error, ")  # pydantic's, before a message of ours
-        value = f", not {problem['input']!r}" if with_values else ""
-        problems.append(f"{place}: {text}{value}")
+        if kind == "extra_forbidden" and keys_at is not None:
+            *above, key = place
+            place = tuple(above)
+            text = str(unknown("key", key, keys_at(place)))
+        elif kind == "literal_error" and place[-1] == "[key]":
+            place = place[:-2]  # of the mapping whose key it is
+            text = str(unknown("key", value, names))
+        elif kind == "literal_error":
+            text += f", not {_shown(value)}{did_you_mean(str(value), names)}"
+        elif kind in EXPECTED:
+            text = f"{EXPECTED[kind]}, not {_shown(value)}"
+        elif with_values:
+            text += f", not {value!r}"
+        where = ".".join(str(step) for step in place)
+        problems.append(f"{where}: {text}" if where else text)
     return one_line("; ".join(problems))
+
+
+def _shown(value: object) -> str:
+    """Return a value as a message shows it, cut where it is long."""
+    return one_line(repr(value), LONGEST_VALUE)

@@ -280,7 +280,7 @@ def card_bytes(size: str) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(GB|GiB|MB|MiB)\s*", size, re.IGNORECASE)
     if match is None:
-        raise UsageError(f"GPU memory {size!r}: expected a size such as 8GB (8192 MiB)")
+        raise UsageError(f"card {size!r}: expected its memory, such as 8GB (8192 MiB)")
     number, unit = match.groups()
     bytes_per_unit = 2**30 if unit[0] in "gG" else 2**20
     return round(float(number) * bytes_per_unit)

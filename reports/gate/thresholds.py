@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ...harness.contract import STAGES
-from ...harness.errors import UsageError, unknown
+from ...harness.errors import UsageError, unknown, validation_problems
 from ..schema_base import Fraction, NotNegative
 
 STAGE_SLOWER = 0.10
@@ -79,7 +79,11 @@ class Gate(Thresholds):
     @model_validator(mode="after")
     def _each_case_is_valid(self) -> "Gate":
         for case in self.cases:
-            self.of(case)
+            try:
+                self.of(case)
+            except ValidationError as error:
+                problems = validation_problems(error, keys_at=lambda _: Thresholds.model_fields)
+                raise ValueError(f"case {case}: {problems}") from error
         return self
 
     def of(self, case: str) -> Thresholds:

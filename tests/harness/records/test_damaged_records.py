@@ -54,7 +54,7 @@ LINE_DAMAGES: dict[str, tuple[str, str, Damage, str]] = {
         lambda line: line.update(latency_ns="12"),
         "latency_ns: Input should be a valid int",
     ),
-    "a list for a case": ("run", SAMPLES, lambda line: line.update(case=["a"]), "case: Input"),
+    "a list for a case": ("run", SAMPLES, lambda line: line.update(case=["a"]), "case: expected"),
     "regions that are a list": ("run", SAMPLES, lambda line: line.update(regions=[1]), "type"),
     "a region without times": (
         "run",
@@ -185,7 +185,12 @@ MANIFEST_DAMAGES: dict[str, tuple[str, str, Damage, str]] = {
     "a plan of text": ("run", RUN, lambda page: page["plan"].update(processes="3"), "processes"),
     "an unknown status": ("run", RUN, lambda page: page.update(status="done"), "status: Input"),
     "data of none": ("run", RUN, lambda page: page.update(data=None), "RunData is an object"),
-    "a machine of numbers": ("run", RUN, lambda page: page["passport"].update(cpu=7), "cpu: Input"),
+    "a machine of numbers": (
+        "run",
+        RUN,
+        lambda page: page["passport"].update(cpu=7),
+        "cpu: expected text, not 7",
+    ),
     "a machine of text": ("run", RUN, lambda page: page.update(passport="H200"), "is an object"),
     "a machine of text, of a training": (
         "training", RUN, lambda page: page.update(passport="H200"), "MachineFacts is an object",

@@ -39,7 +39,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "an unknown preset": (lambda page: page.update(preset="huge"), "preset is 'huge'; known: "),
     "splits of none": (lambda page: page.update(contaminated_splits=None), "of another type"),
-    "a hash of a number": (lambda page: page.update(weights_hash=7), "weights_hash: Input"),
+    "a hash of a number": (lambda page: page.update(weights_hash=7), "weights_hash: expected text"),
     "a setting of a later release": (lambda page: page.update(gate=1), r"release \(gate\)"),
 }  # fmt: skip
 
