@@ -50,7 +50,8 @@ def shares_of_gates(change: float, limit: float, spread: float, pairs: int) -> S
         spread: standard deviation of the log ratio of a pair, above 0.
         pairs: of processes, in each measurement; 2 or more.
     """
-    distance = _in_standard_errors(math.log1p(change) - math.log1p(limit), spread, pairs)
+    standard_error = spread / math.sqrt(pairs)
+    distance = (math.log1p(change) - math.log1p(limit)) / standard_error
     arm = _arm(pairs)
     beyond = 1 - noncentral_t_share_below(arm, pairs - 1, distance)
     within = noncentral_t_share_below(-arm, pairs - 1, distance)
@@ -125,7 +126,3 @@ def _distance_found(spread: float, pairs: int, power: float) -> float:
 def _arm(pairs: int) -> float:
     """Return how long an arm of the interval is, in standard errors."""
     return student_quantile((1 + CONFIDENCE) / 2, pairs - 1)
-
-
-def _in_standard_errors(distance: float, spread: float, pairs: int) -> float:
-    return distance * math.sqrt(pairs) / spread
