@@ -42,10 +42,10 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class StepAlone:
-    """A step that no timed round is.
+    """A step of a run outside of the timed rounds.
 
     Attributes:
-        carry_out: does it.
+        carry_out: carries out the step.
         in_turn: whether another session must wait meanwhile.
     """
 

@@ -5,6 +5,7 @@ one of a GPU, and are told before anything was measured. While the run goes on, 
 proportions count: what is left is told from what has been done.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ...harness import nvml
@@ -108,20 +109,10 @@ def workload_of(suite: ResolvedSuite, queries: Queries) -> Workload:
     models = _counted(len(suite.models), "model", "models")
     in_turn = ", taking turns" if len(suite.models) > 1 else ""
 
-    trainings = len(suite.trainings) * plan.training_seeds
-    seconds = trainings * TRAINING_S
-    text = f"{trainings} trainings"
-    on_cards = len(suite.training_fits)
-    if on_cards:
-        # The peak of the training decides for most cards.
-        seconds += TRIED_SHARE * on_cards * TRAINING_S
-        text += f", {on_cards} times one on a card, tried where its peak is near the size"
-    passes = [Pass("training", text, trainings + on_cards, seconds)]
-
     searches = sum(case.batch == AUTO for case in suite.models)
-    passes.append(
-        Pass("batch", f"trials to choose it, for {searches} of {models}", searches, starts_s)
-    )
+    trials = f"trials to choose it, for {searches} of {models}"
+    passes = [_training_pass(suite), Pass("batch", trials, searches, starts_s)]
+
     processes = _counted(plan.memory_processes, "process", "processes")
     memory_queries = queries.count
     if plan.memory_queries != "all":
@@ -130,25 +121,8 @@ def workload_of(suite: ResolvedSuite, queries: Queries) -> Workload:
     steps = plan.memory_processes * len(suite.models)
     passes.append(Pass("memory", f"{models} x {processes}", steps, seconds))
 
-    fits = len(suite.fits)
-    seconds = 0.0
-    for case, _ in suite.fits:
-        cost = costs[case]
-        seconds += TRIED_SHARE * (cost.start_s + memory_queries * cost.query_s)
-    text = f"{fits} times a model on a card, tried where its peak is near the size"
-    passes.append(Pass("fits", text, fits, seconds))
-
-    scored = _counted(queries.scored, "query", "queries")
-    # Cases with random weights have no quality: their steps are skipped.
-    with_quality = [case for case in suite.cases if _has_weights(case)]
-    cases = _counted(len(with_quality), "case", "cases")
-    seconds = 0.0
-    for case in with_quality:
-        seconds += costs[case.name].start_s + queries.scored * costs[case.name].query_s
-    steps = queries.scored * len(suite.cases)
-    text = f"{cases} x {scored}, each once" if with_quality else "none: the weights are random"
-    passes.append(Pass(QUALITY_PASS, text, steps, seconds))
-
+    passes.append(_fits_pass(suite, costs, memory_queries))
+    passes.append(_quality_pass(suite, costs, queries.scored))
     profiled = len(suite.models) if plan.profile else 0
     passes.append(Pass("profile", models, profiled, starts_s))
 
@@ -160,6 +134,43 @@ def workload_of(suite: ResolvedSuite, queries: Queries) -> Workload:
         steps += queries.timed * len(suite.baselines)
     passes.append(Pass("timed", f"{models} x {rounds} x {timed}{in_turn}", steps, seconds))
     return Workload(tuple(one for one in passes if one.steps))
+
+
+def _training_pass(suite: ResolvedSuite) -> Pass:
+    """Return the trainings, and those that are limited to a card."""
+    trainings = len(suite.trainings) * suite.plan.training_seeds
+    seconds = trainings * TRAINING_S
+    text = f"{trainings} trainings"
+    on_cards = len(suite.training_fits)
+    if on_cards:
+        # The peak of the training decides for most cards.
+        seconds += TRIED_SHARE * on_cards * TRAINING_S
+        text += f", {on_cards} times one on a card, tried where its peak is near the size"
+    return Pass("training", text, trainings + on_cards, seconds)
+
+
+def _fits_pass(suite: ResolvedSuite, costs: Mapping[str, Cost], memory_queries: int) -> Pass:
+    """Return the processes that are limited to a card; on most cards the peak decides."""
+    seconds = 0.0
+    for case, _ in suite.fits:
+        cost = costs[case]
+        seconds += TRIED_SHARE * (cost.start_s + memory_queries * cost.query_s)
+    fits = len(suite.fits)
+    text = f"{fits} times a model on a card, tried where its peak is near the size"
+    return Pass("fits", text, fits, seconds)
+
+
+def _quality_pass(suite: ResolvedSuite, costs: Mapping[str, Cost], scored_queries: int) -> Pass:
+    """Return the quality pass. Cases with random weights have no quality: they are skipped."""
+    with_quality = [case for case in suite.cases if _has_weights(case)]
+    seconds = 0.0
+    for case in with_quality:
+        seconds += costs[case.name].start_s + scored_queries * costs[case.name].query_s
+    text = "none: the weights are random"
+    if with_quality:
+        cases = _counted(len(with_quality), "case", "cases")
+        text = f"{cases} x {_counted(scored_queries, 'query', 'queries')}, each once"
+    return Pass(QUALITY_PASS, text, scored_queries * len(suite.cases), seconds)
 
 
 def announcement(suite: ResolvedSuite, queries: Queries, workload: Workload) -> str:

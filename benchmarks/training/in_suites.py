@@ -16,7 +16,7 @@ from ...harness.records.journal import holds_run
 from ...harness.records.manifest import SuiteTraining
 from ...harness.records.training import read_training
 from ...harness.records.whole_file import whole_file
-from ...reports.cards import fits_by_peak, why_not_imitated
+from ...reports.cards import Unlimited, fits_by_peak, why_not_imitated
 from ...reports.training.cards import unlimited
 from .. import subprocesses
 from ..claim import Claim
@@ -131,11 +131,9 @@ def carry_out(
             without_limit = unlimited(run, trainings, training.name, gpu_bytes)
             if without_limit is None:
                 return training
-            if fits_by_peak(without_limit, training.card) is not None:
-                return replace(training, status=BY_PEAK, reason=None)
-            why_not = why_not_imitated(gpu_bytes, training.card)
-            if why_not is not None:
-                return replace(training, status=SKIPPED, reason=why_not)
+            decided = _decided_by_peak(training, training.card, without_limit)
+            if decided is not None:
+                return decided
     on_gpu = str(options.get("device")).startswith("cuda")
     if (on_gpu or options.get("gpu_memory")) and not has_gpu:
         return replace(training, status=SKIPPED, reason=NEEDS_GPU)
@@ -159,6 +157,18 @@ def carry_out(
     done = subprocesses.run(Command(command, Path.cwd()))[0]
     status, reason = _outcome(done.returncode, done.stderr)
     return replace(training, status=status, reason=reason)
+
+
+def _decided_by_peak(
+    training: SuiteTraining, card: str, without_limit: Unlimited
+) -> SuiteTraining | None:
+    """Return a training on a card that need not or cannot be carried out; None if it must be."""
+    if fits_by_peak(without_limit, card) is not None:
+        return replace(training, status=BY_PEAK, reason=None)
+    why_not = why_not_imitated(without_limit.gpu_bytes, card)
+    if why_not is not None:
+        return replace(training, status=SKIPPED, reason=why_not)
+    return None
 
 
 def _outcome(returncode: int, stderr: str) -> tuple[str, str | None]:
