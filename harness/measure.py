@@ -631,45 +631,69 @@ def warm_up(
     """
     start_ns = time.perf_counter_ns()
     batches = _batches_of(samples, timed, batch)
-    failed: set[range] = set()  # the timed rounds will meet the same failures, and record them
-    most_failures = min(MOST_FAILURES, len(batches))
-
-    def latency_ms(positions: range) -> float | None:
-        try:
-            return _latency_ms(adapter, samples, positions, probe)
-        except Exception:
-            failed.add(positions)
-            return None
-
-    first_query_ms: float | None = None
-    times_ms: list[float] = []
-    number = 0  # of the next batch
-    while len(times_ms) < at_most and not _is_stable(times_ms) and len(failed) < most_failures:
-        positions = batches[number % len(batches)]
-        if positions not in failed:
-            time_ms = latency_ms(positions)
-            if number == 0:
-                first_query_ms = time_ms
-            if time_ms is not None:
-                times_ms.append(time_ms)
-        number += 1
-    further_kinds = 0
-    if prepared is None and every_kind and len(failed) < most_failures:
-        further_kinds = _run_new_kinds(adapter, samples, batches, probe, already_run=number)
+    steady = _run_until_stable(adapter, samples, batches, probe, at_most)
+    first_query_ms, further_kinds = steady.first_query_ms, 0
+    if prepared is None and every_kind and not steady.is_broken:
+        further_kinds = _run_new_kinds(adapter, samples, batches, probe, steady.batches_run)
     # Each query has waited for the device, so the host's clock has the whole of it.
     warmup_s = (time.perf_counter_ns() - start_ns) / 1e9
     if prepared is not None:
         first_query_ms, further_kinds = prepared.first_query_ms, prepared.further_kinds
         warmup_s += prepared.seconds
     preparation = _preparation(adapter)
+    notes_of_adapter = {} if preparation is None else asdict(preparation)
     return WarmUp(
         first_query_ms=first_query_ms,
-        warmup_queries=len(times_ms),
-        warmup_stable=_is_stable(times_ms),
+        warmup_queries=len(steady.times_ms),
+        warmup_stable=_is_stable(steady.times_ms),
         warmup_lengths=further_kinds,
         warmup_s=warmup_s,
-        **({} if preparation is None else asdict(preparation)),
+        **notes_of_adapter,
     )
+
+
+class _Steady(NamedTuple):
+    """What `_run_until_stable` measured.
+
+    Attributes:
+        first_query_ms: time of the first query; None where it failed, or none was run.
+        times_ms: of the batches that were answered.
+        batches_run: how many batches came up, from the first on.
+        is_broken: whether so many have failed that the model is taken to be broken.
+    """
+
+    first_query_ms: float | None
+    times_ms: list[float]
+    batches_run: int
+    is_broken: bool
+
+
+def _run_until_stable(
+    adapter: Adapter,
+    samples: Sequence[Sample],
+    batches: Sequence[range],
+    probe: TimingProbe,
+    at_most: int,
+) -> _Steady:
+    """Run the batches in turn until their time is stable, `at_most` of them, or they fail."""
+    failed: set[range] = set()  # the timed rounds will meet the same failures, and record them
+    most_failures = min(MOST_FAILURES, len(batches))
+    first_query_ms: float | None = None
+    times_ms: list[float] = []
+    number = 0  # of the next batch
+    while len(times_ms) < at_most and not _is_stable(times_ms) and len(failed) < most_failures:
+        positions = batches[number % len(batches)]
+        if positions not in failed:
+            try:
+                time_ms = _latency_ms(adapter, samples, positions, probe)
+            except Exception:
+                failed.add(positions)
+            else:
+                times_ms.append(time_ms)
+                if number == 0:
+                    first_query_ms = time_ms
+        number += 1
+    return _Steady(first_query_ms, times_ms, number, len(failed) >= most_failures)
 
 
 def _latency_ms(
