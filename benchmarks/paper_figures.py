@@ -52,12 +52,12 @@ def write_figures(folder: Path, form: str, width_in: float | None = None) -> lis
         DataError: a record is damaged.
         RunFailed: a figure could not be drawn, or there is none.
     """
-    known_form = _known_form(form)
+    figure_form = _form_named(form)
     sheet = _sheet(width_in)
     figures = _figures_of(folder)
     out = folder / FOLDER
     out.mkdir(exist_ok=True)
-    drawn = draw(out, figures, sheet, known_form)
+    drawn = draw(out, figures, sheet, figure_form)
     if drawn.warnings:
         raise RunFailed("; ".join(drawn.warnings))
     if not drawn.names:
@@ -129,19 +129,19 @@ def _form_of_file(request: FrontierRequest) -> Form:
     """Return the form that is asked for, or that the name of the file says."""
     if request.out is None:
         usual = "png" if request.width_in is None else "pdf"
-        return _known_form(request.form or usual)
+        return _form_named(request.form or usual)
     of_name = request.out.suffix.removeprefix(".").lower()
-    form = _known_form(request.form or of_name)
+    form = _form_named(request.form or of_name)
     if of_name != form:
         raise UsageError(f"--out {request.out}: expected a name that ends in .{form}")
     return form
 
 
-def _known_form(form: str) -> Form:
-    for known in FORMS:
-        if form == known:
-            return known
-    raise unknown("figures", form, FORMS)
+def _form_named(name: str) -> Form:
+    for form in FORMS:
+        if form == name:
+            return form
+    raise unknown("figures", name, FORMS)
 
 
 def _sheet(width_in: float | None) -> Sheet:

@@ -96,10 +96,10 @@ class Frontier:
     @property
     def costs(self) -> list[str]:
         """The costs that are known for a variant with a measured quality; a panel each."""
-        known: set[str] = set()
+        measured: set[str] = set()
         for variant in self.measured:
-            known.update(variant.costs)
-        return [cost for cost in COSTS if cost in known]
+            measured.update(variant.costs)
+        return [cost for cost in COSTS if cost in measured]
 
 
 def points_of(frontier: Frontier, cost: str) -> list[Variant]:

@@ -105,9 +105,9 @@ def _second(claim: ClaimResult, measured: Measured) -> ClaimResult | None:
     """
     if measured.again is None:
         return None
-    for other in measured.again.summary.claims:
-        if _same_claim(claim, other) and other.verdict != "not measured":
-            return other
+    for second in measured.again.summary.claims:
+        if _same_claim(claim, second) and second.verdict != "not measured":
+            return second
     return None
 
 

@@ -110,8 +110,8 @@ def text_for(block: Block, tables: Tables) -> str:
     """
     write = tables.get(block.name)
     if write is None:
-        known = ", ".join(sorted(tables))
-        raise DataError(f"{block.place}: no table is named {block.name!r}; there are: {known}")
+        names = ", ".join(sorted(tables))
+        raise DataError(f"{block.place}: no table is named {block.name!r}; there are: {names}")
     try:
         text = write()
     except LisabenchError as error:

@@ -67,31 +67,41 @@ def gates_table(gates: Sequence[PublishedGate], case: str, results: Path = RESUL
     Raises:
         DataError: a folder holds no gate.
     """
-    columns: dict[str, list[str]] = {metric: [] for metric in METRICS}
-    limits: dict[str, set[str]] = {}
-    ends: list[Row] = []
-    for gate in gates:
-        measurements = [_measurement(gate.folder, results)]
-        if to_remeasure(measurements[0].checks):
-            measurements.append(_measurement(f"{gate.folder}/{AGAIN}", results))
-        for metric, cells in columns.items():
-            found = [_check(measurement, case, metric) for measurement in measurements]
-            known = [check for check in found if check is not None and check.change is not None]
-            cells.append(", again ".join(_change(check) for check in known) or DASH)
-            for check in known:
-                limits.setdefault(metric, set()).add(_limit(check))
-        seconds = ", ".join(str(measurement.seconds) for measurement in measurements)
-        ends.append([str(_exit_code(gate, measurements)), seconds])
-    shown = [metric for metric in METRICS if metric in limits]
+    measurements_of_gates = [_measurements(gate, results) for gate in gates]
     header = ["what was changed"]
-    header += [f"{METRICS[metric]} ({' or '.join(sorted(limits[metric]))})" for metric in shown]
-    rows = []
-    for place, gate in enumerate(gates):
-        rows.append([gate.change, *[columns[metric][place] for metric in shown], *ends[place]])
-    return markdown_table([*header, "exit code", "seconds per measurement"], rows)
+    rows: list[Row] = [[gate.change] for gate in gates]
+    for metric, name in METRICS.items():
+        limits: set[str] = set()
+        cells = []
+        for measurements in measurements_of_gates:
+            checks = _checks(measurements, case, metric)
+            limits.update(_limit(check) for check in checks)
+            cells.append(", again ".join(_change(check) for check in checks) or DASH)
+        if limits:
+            header.append(f"{name} ({' or '.join(sorted(limits))})")
+            for row, cell in zip(rows, cells, strict=True):
+                row.append(cell)
+    header += ["exit code", "seconds per measurement"]
+    for gate, row, measurements in zip(gates, rows, measurements_of_gates, strict=True):
+        seconds = ", ".join(str(measurement.seconds) for measurement in measurements)
+        row += [str(_exit_code(gate, measurements)), seconds]
+    return markdown_table(header, rows)
+
+
+def _measurements(gate: PublishedGate, results: Path) -> list[_Measurement]:
+    """Return the measurement of a gate, and the second one if a case had regressed."""
+    measurements = [_measurement(gate.folder, results)]
+    if to_remeasure(measurements[0].checks):
+        measurements.append(_measurement(f"{gate.folder}/{AGAIN}", results))
+    return measurements
 
 
 def _measurement(folder: str, results: Path) -> _Measurement:
+    """Return the measurement of both versions in a folder below `results`.
+
+    Raises:
+        DataError: it holds none, or one that has not finished.
+    """
     base, head = _version(folder, "base", results), _version(folder, "head", results)
     before, after = reduced(base), reduced(head)
     limits = gate_of(head.manifest.definition)
@@ -113,11 +123,14 @@ def _version(folder: str, version: str, results: Path) -> Run:
     return read_run(path)
 
 
-def _check(measurement: _Measurement, case: str, metric: str) -> Check | None:
-    for check in measurement.checks:
-        if (check.case, check.metric) == (case, metric):
-            return check
-    return None
+def _checks(measurements: Sequence[_Measurement], case: str, metric: str) -> list[Check]:
+    """Return the checks of a metric that compared something, in the order of the measurements."""
+    checks = []
+    for measurement in measurements:
+        for check in measurement.checks:
+            if (check.case, check.metric) == (case, metric) and check.change is not None:
+                checks.append(check)
+    return checks
 
 
 def _limit(check: Check) -> str:

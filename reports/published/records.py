@@ -5,6 +5,7 @@ read from a ``report.md``. A folder or a name that is not published is an error,
 can go on quoting it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,7 +55,7 @@ class PublishedRun:
     @property
     def link(self) -> Markup:
         """A link to its report, from the root of the repository."""
-        return link(self.folder, f"results/{self.folder}/report.md")
+        return _link_to_report(self.folder)
 
     @property
     def reference(self) -> Case:
@@ -70,7 +71,7 @@ class PublishedRun:
         for case in self.summary.cases:
             if case.name == name:
                 return case
-        raise self._unknown("case", name, [case.name for case in self.summary.cases])
+        raise _unknown(self.folder, "case", name, [case.name for case in self.summary.cases])
 
     def pair(self, candidate: str) -> PublishedPair | None:
         """Return a case beside its reference; None for a reference itself."""
@@ -94,12 +95,8 @@ class PublishedRun:
         for attribution in self.summary.attributions:
             if attribution.candidate == candidate:
                 return attribution
-        known = [attribution.candidate for attribution in self.summary.attributions]
-        raise self._unknown("change taken apart of the case", candidate, known)
-
-    def _unknown(self, kind: str, name: str, known: list[str]) -> DataError:
-        names = ", ".join(known) or "none"
-        return DataError(f"results/{self.folder} has no {kind} {name!r}; it has: {names}")
+        candidates = [attribution.candidate for attribution in self.summary.attributions]
+        raise _unknown(self.folder, "change taken apart of the case", candidate, candidates)
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ class PublishedStudy:
     @property
     def link(self) -> Markup:
         """A link to its report, from the root of the repository."""
-        return link(self.folder, f"results/{self.folder}/report.md")
+        return _link_to_report(self.folder)
 
     @property
     def dual(self) -> Recipe:
@@ -133,8 +130,8 @@ class PublishedStudy:
         """
         recipe = self.summary.recipe(name)
         if recipe is None:
-            known = ", ".join(recipe.name for recipe in self.summary.recipes)
-            raise DataError(f"results/{self.folder} has no recipe {name!r}; it has: {known}")
+            recipes = [recipe.name for recipe in self.summary.recipes]
+            raise _unknown(self.folder, "recipe", name, recipes)
         return recipe
 
 
@@ -169,6 +166,17 @@ def published_study(folder: str, results: Path = RESULTS) -> PublishedStudy:
     if not (path / "study.json").is_file():
         raise _not_published(folder, "study.json")
     return PublishedStudy(folder, StudySummary.read(path / "summary.json"))
+
+
+def _link_to_report(folder: str) -> Markup:
+    """Return a link to the report of published records, from the root of the repository."""
+    return link(folder, f"results/{folder}/report.md")
+
+
+def _unknown(folder: str, kind: str, name: str, names: Sequence[str]) -> DataError:
+    """Return the error that published records lack something of a name; it lists the names."""
+    listed = ", ".join(names) or "none"
+    return DataError(f"results/{folder} has no {kind} {name!r}; it has: {listed}")
 
 
 def _not_published(folder: str, file: str) -> DataError:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...harness.contract import STAGES
-from ...harness.memory import card_bytes
+from ...harness.memory import card_bytes, largest
 from ...harness.records.run import CaseRecords, FitRecord, Run
 from ..cards import NOT_TRIED, CardRow, CardVerdict, Unlimited, fits_by_peak
 from ..peaks import by_resident_set, bytes_on_card, taken_by_case
@@ -123,8 +123,7 @@ def _answered_in_memory_pass(case: CaseRecords) -> int:
 
 def _longest_prompt(case: CaseRecords) -> int | None:
     """Return the tokens of the longest prompt of the memory pass; None in older runs."""
-    known = [record.prompt_tokens for record in case.memory if record.prompt_tokens is not None]
-    return max(known, default=None)
+    return largest(record.prompt_tokens for record in case.memory)
 
 
 def _regime(case: CaseRecords) -> str:
