@@ -154,7 +154,8 @@ def resolve_device(device: str) -> str:
         return "cuda" if usable else "cpu"
     if not usable:
         raise UsageError(
-            f"device {device!r}: PyTorch {torch.__version__} sees no GPU here; use --set device=cpu"
+            f"device {device!r}: PyTorch {torch.__version__} sees no GPU here; take a "
+            "machine that has one, or for a tiny model --set device=cpu"
         )
     # By CUDA's own count. It sees all of them where it was asked too early, as at the top of a
     # script that calls lisabench; the first one would then be measured.

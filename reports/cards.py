@@ -174,6 +174,24 @@ def how_many_answered(rows: Sequence[CardRow]) -> str:
     return f"{sentence} The longest prompt had {longest:,} tokens." if longest else sentence
 
 
+def why_not_measured(rows: Sequence[CardRow]) -> str:
+    """Return why some cells say nothing, each reason once; empty where all of them say something.
+
+    Reasons are given for a whole table: they hardly differ between its cells.
+    """
+    reasons: dict[str, None] = {}  # as an ordered set
+    for row in rows:
+        for verdict in row.cards:
+            if verdict.fits == "not measured" and verdict.reason:
+                reasons[verdict.reason] = None
+    return f"Not measured: {'; '.join(reasons)}." if reasons else ""
+
+
+def remarks(rows: Sequence[CardRow]) -> str:
+    """Return what stands below the table: how much was answered, and why cells are empty."""
+    return " ".join(filter(None, [how_many_answered(rows), why_not_measured(rows)]))
+
+
 def card_table(rows: Sequence[CardRow]) -> tuple[list[str], list[list[str]]]:
     """Return the headings and the rows of the table: a row a case, a column a card."""
     if not rows:

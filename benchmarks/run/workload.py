@@ -5,7 +5,7 @@ one of a GPU, and are told before anything was measured. While the run goes on, 
 proportions count: what is left is told from what has been done.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...harness import nvml
@@ -19,6 +19,7 @@ from ..suite import AUTO
 KNOWN_ADAPTERS = ("lisa", "fake")
 QUALITY_PASS = "quality"
 MOST_NAMES = 6  # of more cases, it is said how many they are
+NEED_GPU = "take an NVIDIA GPU (device: cuda), and this machine has none"
 TRAINING_S = 30.0  # of a training; how long it takes depends on its options
 TRIED_SHARE = 0.25  # of the cards, about: on the others the peak decides
 # Generated answers have some tens of tokens, each of which passes the language model once.
@@ -176,25 +177,31 @@ def _quality_pass(suite: ResolvedSuite, costs: Mapping[str, Cost], scored_querie
 def announcement(suite: ResolvedSuite, queries: Queries, workload: Workload) -> str:
     """Return what will be run and about how long it takes, in a few lines."""
     names = [case.name for case in suite.models]
-    if len(names) > MOST_NAMES:
-        names = [f"{len(names)} cases"]
     baselines = [case.name for case in suite.baselines]
     beside = f", with the trivial baselines {listed(baselines)}" if baselines else ""
     lines = [
-        f"{suite.name}: {listed(names)}{beside}",
+        f"{suite.name}: {_named(names)}{beside}",
         f"  data     {_counted(queries.count, 'query', 'queries')} of {queries.description}",
     ]
     lines += [f"  {one.name:8} {one.text}" for one in workload.passes]
     about = duration(workload.seconds)
-    if any(case.adapter not in KNOWN_ADAPTERS for case in suite.models):
+    on_gpu = nvml.count() > 0
+    need_gpu = [case.name for case in suite.models if case.device.startswith("cuda")]
+    if need_gpu and not on_gpu:
+        lines.append(f"cannot run here: {_named(need_gpu)} {NEED_GPU}")
+    elif any(case.adapter not in KNOWN_ADAPTERS for case in suite.models):
         lines.append(f"about {about}, if a query takes {UNKNOWN.query_s} s")
     else:
         lines.append(f"about {about}, a rough estimate: more on a slow or a busy machine")
-    compiled = sum(_is_compiled(case, nvml.count() > 0) for case in suite.models)
+    compiled = sum(_is_compiled(case, on_gpu) for case in suite.models)
     if compiled:
         models = _counted(compiled, "model", "models")
         lines.append(f"compiles {models} first, unless an earlier run did: about 30 s each")
     return "\n".join(lines)
+
+
+def _named(cases: Sequence[str]) -> str:
+    return f"{len(cases)} cases" if len(cases) > MOST_NAMES else listed(cases)
 
 
 def _is_compiled(case: ResolvedCase, on_gpu: bool) -> bool:

@@ -1,6 +1,6 @@
 """The tables of a run as a paper shows them, in LaTeX: fewer columns, rounded, and with intervals.
 
-A column of numbers of which no row has a value is left out.
+A column of which no row has a value is left out.
 """
 
 from collections.abc import Sequence
@@ -42,13 +42,13 @@ class PaperTable:
         rows = [row for group in self.groups for row in group]
         shown = []
         for place in range(len(header)):
-            is_text = place < len(self.texts)
-            if is_text or any(row[place] != UNKNOWN for row in rows):
+            if any(row[place] != UNKNOWN for row in rows):
                 shown.append(place)
+        texts = sum(place < len(self.texts) for place in shown)
         groups = []
         for group in self.groups:
             groups.append([[row[place] for place in shown] for row in group])
-        return latex_table([header[place] for place in shown], groups, len(self.texts), about)
+        return latex_table([header[place] for place in shown], groups, texts, about)
 
 
 def paper_table(name: str, run: Run, summary: Summary) -> str:
@@ -231,6 +231,7 @@ def _claims(summary: Summary) -> PaperTable:
         rows.append(
             [
                 claim.claim,
+                claim.regime or UNKNOWN,
                 claim.verdict,
                 _claimed(claim.published, claim.unit),
                 bound,
@@ -238,7 +239,7 @@ def _claims(summary: Summary) -> PaperTable:
             ]
         )
     numbers = ["Published", "Bound", f"Measured {INTERVAL}"]
-    return PaperTable(["Claim", "Verdict"], numbers, [rows])
+    return PaperTable(["Claim", "Answers", "Verdict"], numbers, [rows])
 
 
 def _claimed(value: float | None, unit: str | None) -> Latex:

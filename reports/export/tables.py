@@ -69,7 +69,7 @@ CLAIM_COLUMNS = [
     *texts("claim", "verdict", "quantity", "candidate", "reference", "unit"),
     *with_interval("measured"),
     *numbers("at_most", "at_least", "published"),
-    *texts("source", "reason"),
+    *texts("source", "reason", "regime", "meaning"),
 ]
 
 REPORTED = {name for protocol in PROTOCOLS.values() for name in protocol.metrics}

@@ -10,7 +10,7 @@ from typing import Literal
 from ...harness.contract import STAGES
 from ...harness.text import one_line
 from .. import formatting
-from ..cards import HOW, card_table, how_many_answered
+from ..cards import HOW, card_table, remarks
 from ..run import verdict_words
 from ..run.protocol import protocol_in_a_sentence, protocol_table, published_note
 from ..run.schema import Attribution, Case, Summary
@@ -262,7 +262,7 @@ def _card_table(summary: Summary) -> CardTable | None:
     return CardTable(
         headings=[one_line(heading) for heading in headings],
         rows=[[one_line(text) for text in row] for row in rows],
-        note=one_line(f"{HOW} {how_many_answered(summary.cards)}".replace("`", "")),
+        note=one_line(f"{HOW} {remarks(summary.cards)}".replace("`", "")),
     )
 
 

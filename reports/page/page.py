@@ -11,7 +11,7 @@ from ...harness.records.manifest import Manifest, RunPlan
 from ...harness.records.run import PROFILE_SUFFIXES, Run, profile_file
 from ...harness.text import code, code_block, escape, message
 from .. import formatting, markdown, tradeoff
-from ..cards import HOW, card_table, how_many_answered
+from ..cards import HOW, card_table, remarks
 from ..document import INSTRUMENTS, REPORT, SUMMARY, write_page
 from ..drawing import NOTHING_DRAWN, Drawn, Figures, draw
 from ..markdown import Markup, folded, markdown_table
@@ -211,7 +211,7 @@ def _cards(summary: Summary) -> str:
         return ""
     header, rows = card_table(summary.cards)
     table = markdown_table(header, rows, numbers=False)
-    note = f"{HOW} {escape(how_many_answered(summary.cards))}".strip()
+    note = f"{HOW} {escape(remarks(summary.cards))}".strip()
     return f"## Which card runs what\n\n{table}\n\n{note}"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ...harness import terminal
 from .. import formatting
-from ..cards import how_many_answered, narrow_cell
+from ..cards import narrow_cell, remarks
 from ..peaks import GROWTH
 from ..run import verdict_words
 from ..run.protocol import protocol_in_a_sentence, protocol_scores_in_a_sentence
@@ -96,7 +96,7 @@ def parts(summary: Summary, width: int) -> Iterator[RenderableType]:
         yield Text("\n".join(_wrapped(note, width) for note in notes))
     if summary.cards:
         yield cards_table(summary)
-        note = f"{WHAT_CARDS_SHOW} {how_many_answered(summary.cards)}"
+        note = f"{WHAT_CARDS_SHOW} {remarks(summary.cards)}"
         yield Text(_wrapped(note, width))
     if summary.claims:
         yield _claims(summary.claims, width)

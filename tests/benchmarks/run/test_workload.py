@@ -40,6 +40,13 @@ def test_a_run_is_announced_pass_by_pass_with_its_time():
     ]
 
 
+def test_without_a_gpu_it_is_said_which_cases_cannot_run_in_place_of_a_time():
+    suite = load("claims")
+    text = announcement(suite, queries_of(suite), workload_of(suite, queries_of(suite)))
+    last = "cannot run here: 7 cases take an NVIDIA GPU (device: cuda), and this machine has none"
+    assert text.splitlines()[-1] == last
+
+
 def test_on_a_gpu_it_is_said_how_many_models_are_compiled_first(monkeypatch):
     monkeypatch.setattr(nvml, "count", lambda: 1)
     suite = load("graphs-7b")  # six cases, one of which runs as the original does

@@ -121,6 +121,19 @@ def test_the_table_of_claims_has_bounds_verdicts_and_intervals(folder):
     assert rows[2]["measured"] == ""
 
 
+def test_the_tables_of_claims_say_how_the_answers_came_about():
+    generated = RESULTS / "claims-generated"
+    summary = summarise(read_run(generated))
+    regimes = [claim.regime for claim in summary.claims]
+    assert len(set(regimes)) > 1
+    rows = csv_rows(exported(generated, "claims"))
+    assert [row["regime"] for row in rows] == regimes
+    assert [row["meaning"] for row in rows] == [claim.meaning for claim in summary.claims]
+    latex = exported(generated, "claims", "latex")
+    assert r"Claim & Answers & Verdict & Published & Bound & Measured [95\,\%] \\" in latex
+    assert all(latex.count(f"& {regime} &") == regimes.count(regime) for regime in regimes)
+
+
 def test_a_failed_query_and_random_weights_leave_their_numbers_empty(tmp_path):
     write_run(tmp_path, cases=1, controls=False, quality=False, **SMALL)
     edit_lines(

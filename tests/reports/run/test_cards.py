@@ -115,7 +115,12 @@ def test_a_card_near_the_peak_that_was_not_tried_yet_is_not_measured(tmp_path):
     summary = summarise(read_run(tmp_path))
     (sam,) = [row for row in summary.cards if row.name == "sam"]
     assert sam.cards[0].fits == "not measured"
-    assert sam.cards[0].reason == "it has not been tried on a card of 8GB yet"
+    reason = "it has not been tried on a card of 8GB yet"
+    assert sam.cards[0].reason == reason
+    below = f"Not measured: it has not been tried on a card of 16GB yet; {reason}."
+    assert below in report_text(read_run(tmp_path), summary)
+    assert below in html(read_run(tmp_path), summary)
+    assert below in " ".join(" ".join(printed(summary, 80)).split())
 
 
 def test_a_claim_that_a_case_fits_is_decided_by_the_same_rule(tmp_path):
