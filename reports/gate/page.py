@@ -36,7 +36,7 @@ PAIRED = (
     "In brackets: the 95 % interval. For times it is over pairs of processes that {order}, for "
     f"peaks Welch's over processes, for scores a bootstrap over images. {RULE}"
 )
-FOUND = "Four of five gates whose pairs vary as these do find"
+FOUND = "At the noise of these pairs, four of five gates find"
 CONFOUNDED = (
     "Besides the code, this differs between the two versions and is part of every difference above:"
 )

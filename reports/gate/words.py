@@ -406,7 +406,7 @@ def not_checked(gate: Checked) -> list[str]:
 
 
 def found_by_such_pairs(gate: Checked) -> list[str]:
-    """Return from which size on a change of each gated cost is found, a line a case."""
+    """Return the smallest change of each gated cost that is found, a line for each case."""
     by_case: dict[str, list[str]] = {}
     for check in gate.checks:
         if check.finds is not None:

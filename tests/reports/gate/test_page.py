@@ -232,10 +232,10 @@ def test_what_gates_with_such_pairs_find_is_said_for_each_gated_cost():
     energy = changed(case="a", metric="energy.query", unit="mJ", limit=1.02, finds=0.0312)
     folded = gate_page.page(gate_of(slow, energy)).partition("<details>")[2]
     assert (
-        "**Four of five gates whose pairs vary as these do find:** `a`: time of a query from "
+        "**At the noise of these pairs, four of five gates find:** `a`: time of a query from "
         "+0.99 % on; energy of a query from +3.1 % on."
     ) in folded
-    assert "Four of five gates" not in gate_page.page(gate_of(SLOW))
+    assert "four of five gates" not in gate_page.page(gate_of(SLOW))
 
 
 def test_a_stage_that_moves_a_query_by_more_than_a_small_limit_is_named():
