@@ -36,9 +36,9 @@ from .measure import decode_images, predict_batch
 from .probe import NullProbe
 
 SYNCHRONISED, PROFILED, ENERGY = "synchronised", "profiled", "energy"
-# Each end of the pass is known to within one look of the thread: together 0.3 % of this.
+# Each end of the pass is known to within one reading of the thread: together 0.3 % of this.
 LEAST_ENERGY_S = 1.5
-LOOKS_EVERY_S = 0.002
+READS_EVERY_S = 0.002
 LEAST_CHANGES = 5
 
 
@@ -198,7 +198,7 @@ class CounterWatch(AbstractContextManager["CounterWatch"]):
 
     def _watch(self) -> None:
         before_mj = self._read_mj()
-        while not self._ended.wait(LOOKS_EVERY_S):
+        while not self._ended.wait(READS_EVERY_S):
             energy_mj = self._read_mj()
             if energy_mj is None:
                 return

@@ -65,10 +65,10 @@ class Measurement:
 def measurements_in(folder: Path) -> Iterator[Measurement]:
     """Yield the measurements below a folder; those that gates were merged from are left out."""
     for manifest in sorted(folder.rglob("base/run.json")):
-        look = manifest.parent.parent
-        if (look / "head" / "run.json").exists():
-            pairs = time_pairs(read_run(look / "base"), read_run(look / "head"))
-            yield Measurement(str(look.relative_to(folder.parent)), dict(pairs))
+        versions = manifest.parent.parent
+        if (versions / "head" / "run.json").exists():
+            pairs = time_pairs(read_run(versions / "base"), read_run(versions / "head"))
+            yield Measurement(str(versions.relative_to(folder.parent)), dict(pairs))
 
 
 def report(

@@ -45,7 +45,7 @@ GATE, CALIBRATION = "gate.json", "calibration.json"
 DONE, LEFT, BROKEN = 0, 3, 5
 # A gate that ends with one of these has come to a verdict.
 VERDICTS = (0, 1, 3)
-LOOK_S = 180.0  # of the first gate, before any has ended
+MEASUREMENT_S = 180.0  # of the first gate, before any has ended
 PRODUCTS_TIMED = 200
 # The first third is left out: an idle GPU takes some tenths of a second to reach its clock.
 TIMES = 300
@@ -123,7 +123,7 @@ class Gate:
         """What is known of a gate that has ended."""
         return json.loads((self.folder / GATE).read_text())
 
-    def looks(self) -> list[Path]:
+    def measurements(self) -> list[Path]:
         """Return the folders of its measurements: the first, and the one that was made again."""
         folders = [self.folder, *sorted(self.folder.glob("again/*"))]
         return [folder for folder in folders if (folder / "head" / "run.json").exists()]
@@ -165,13 +165,13 @@ class Campaign:
         """The gates that have not ended."""
         return [gate for gate in self.gates if not gate.has_ended]
 
-    def look_s(self) -> float:
+    def measurement_s(self) -> float:
         """Return how long the longest measurement up to now has taken."""
         seconds = []
         for gate in self.gates:
             if gate.has_ended:
-                seconds += seconds_of_looks(gate)
-        return max(seconds, default=LOOK_S)
+                seconds += seconds_of_measurements(gate)
+        return max(seconds, default=MEASUREMENT_S)
 
     def run(self, gate: Gate) -> int:
         """Run a gate, note its verdict if it has one, and return its exit code."""
@@ -261,13 +261,13 @@ def time_product(tree: Path) -> float:
 # What came of it
 
 
-def seconds_of_looks(gate: Gate) -> list[float]:
+def seconds_of_measurements(gate: Gate) -> list[float]:
     """Return how long each measurement of a gate took, from its first process to its last."""
     seconds = []
-    for look in gate.looks():
+    for measurement in gate.measurements():
         times = []
         for side in ("base", "head"):
-            manifest = json.loads((look / side / "run.json").read_text())
+            manifest = json.loads((measurement / side / "run.json").read_text())
             times += [manifest["started"], manifest["finished"]]
         moments = [datetime.fromisoformat(text) for text in times if text]
         seconds.append((max(moments) - min(moments)).total_seconds())
@@ -277,10 +277,10 @@ def seconds_of_looks(gate: Gate) -> list[float]:
 def described(gate: Gate) -> str:
     """Return what came of a gate, in one line."""
     ended = gate.ended
-    looks = " and ".join(f"{seconds:.0f}" for seconds in seconds_of_looks(gate))
+    seconds = " and ".join(f"{number:.0f}" for number in seconds_of_measurements(gate))
     parts = [
         f"{gate.plant.name} {gate.number}: exit code {ended['exit_code']}",
-        f"{ended['seconds']:.0f} s, of which measuring {looks or 'none'}",
+        f"{ended['seconds']:.0f} s, of which measuring {seconds or 'none'}",
     ]
     if ended["products"]:
         parts.append(
@@ -319,14 +319,14 @@ def _planted_in_the_stage(checks: Mapping[str, Mapping[str, Any]]) -> str:
     return f"decoder {more_ns / 1e6:+.3f} ms, {100 * more_ns / whole['before']:+.2f} % of a query"
 
 
-def hold_gates(campaign: Campaign, minutes: float, show: Callable[[str], object] = print) -> int:
+def run_gates(campaign: Campaign, minutes: float, show: Callable[[str], object] = print) -> int:
     """Run the gates that are missing, as far as the time allows; return the exit code."""
     until_s = time.monotonic() + 60 * minutes
     for gate in campaign.gates:
         if not gate.has_ended:
             # What is red is measured twice.
-            looks = 1 if gate.plant == UNCHANGED else 2
-            if time.monotonic() + looks * campaign.look_s() > until_s:
+            measurements = 1 if gate.plant == UNCHANGED else 2
+            if time.monotonic() + measurements * campaign.measurement_s() > until_s:
                 show(f"{len(campaign.left)} gates are left: run the same command again")
                 return LEFT
             code = campaign.run(gate)
@@ -346,10 +346,10 @@ def publish(gates: Sequence[Gate], results: Path) -> None:
         if not gate.has_ended:
             continue
         folder = results / gate.plant.name / str(gate.number)
-        looks = [folder, folder / "again"]
-        for look, copy in zip(gate.looks(), looks, strict=False):
+        copies = [folder, folder / "again"]
+        for measurement, copy in zip(gate.measurements(), copies, strict=False):
             for side in ("base", "head"):
-                shutil.copytree(look / side, copy / side, dirs_exist_ok=True)
+                shutil.copytree(measurement / side, copy / side, dirs_exist_ok=True)
         for name in (GATE, "check.json", "comment.md"):
             shutil.copyfile(gate.folder / name, folder / name)
 
@@ -373,7 +373,7 @@ def main() -> None:
             arguments.out.resolve(), Path(workspace), suite, arguments.set, plants,
             arguments.repeats,
         )  # fmt: skip
-        code = hold_gates(campaign, arguments.minutes)
+        code = run_gates(campaign, arguments.minutes)
         if arguments.publish is not None:
             publish(campaign.gates, arguments.publish)
         sys.exit(code)

@@ -8,7 +8,7 @@ import planted_gates
 import pytest
 import yaml
 from places import ROOT
-from planted_gates import Calibration, Campaign, Gate, hold_gates
+from planted_gates import Calibration, Campaign, Gate, run_gates
 from plants import PLANTS, UNCHANGED, Edit, Plant
 
 pytestmark = pytest.mark.no_clock
@@ -83,10 +83,10 @@ def campaign(tmp_path):
 
 @pytest.mark.slow
 def test_a_campaign_that_is_begun_again_runs_what_is_left_and_nothing_twice(campaign, monkeypatch):
-    monkeypatch.setattr(planted_gates, "LOOK_S", 60.0)
-    monkeypatch.setattr(planted_gates, "seconds_of_looks", lambda _: [60.0])
+    monkeypatch.setattr(planted_gates, "MEASUREMENT_S", 60.0)
+    monkeypatch.setattr(planted_gates, "seconds_of_measurements", lambda _: [60.0])
     shown = []
-    assert hold_gates(campaign("first"), 1.5, shown.append) == planted_gates.LEFT
+    assert run_gates(campaign("first"), 1.5, shown.append) == planted_gates.LEFT
     unchanged, left = shown
     assert unchanged.startswith("unchanged 1: exit code 0; ")
     assert left == "1 gates are left: run the same command again"
@@ -94,14 +94,14 @@ def test_a_campaign_that_is_begun_again_runs_what_is_left_and_nothing_twice(camp
     second = campaign("second")
     cut_short = second.gates[1].folder / "base"
     cut_short.mkdir(parents=True)
-    assert hold_gates(second, 60, shown.append) == planted_gates.DONE
+    assert run_gates(second, 60, shown.append) == planted_gates.DONE
     assert shown[2] == unchanged
     assert shown[3].startswith("sleep 1: exit code 1; ")
     assert "time.end_to_end regression 1.0300x" in shown[3] and ", at first 1.0300x" in shown[3]
-    assert len(second.gates[1].looks()) == 2
+    assert len(second.gates[1].measurements()) == 2
 
     monkeypatch.setattr(Campaign, "run", lambda *_: pytest.fail("a gate was run twice"))
-    assert hold_gates(campaign("third"), 60, shown.append) == planted_gates.DONE
+    assert run_gates(campaign("third"), 60, shown.append) == planted_gates.DONE
     assert shown[4:] == shown[2:4]
 
 
@@ -109,7 +109,7 @@ def test_a_gate_that_broke_is_left_and_ends_the_campaign(campaign, monkeypatch):
     broken = campaign("first")
     monkeypatch.setattr(Campaign, "run", lambda *_: 5)
     shown = []
-    assert hold_gates(broken, 60, shown.append) == planted_gates.BROKEN
+    assert run_gates(broken, 60, shown.append) == planted_gates.BROKEN
     assert shown == ["unchanged 1 broke with exit code 5"]
     assert len(broken.left) == 2
 
