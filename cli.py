@@ -415,7 +415,7 @@ def report(
         return
     if table is not None or out is not None:
         raise UsageError(
-            "--table and --out need --format, such as --format csv; --out may have --quality, too"
+            "--table and --out need --format, such as --format csv; --out also goes with --quality"
         )
     if figures is not None or width is not None:
         from .benchmarks.paper_figures import write_figures
@@ -423,26 +423,30 @@ def report(
         for path in write_figures(folder, figures or "pdf", width):
             terminal.say(path)
         return
+    terminal.say(_write_report_of(folder))
 
+
+def _write_report_of(folder: Path) -> Path:
+    """Write the report of a run, training or study, and return its path.
+
+    Only what the folder needs is imported: a report on a study needs no code for runs.
+    """
     from .harness.records.folder import refuse_folders
     from .harness.records.study import is_study
     from .harness.records.training import is_training
 
     refuse_folders(folder)
-    # Only what the folder needs is imported.
     if is_study(folder):
         from .reports.study.page import write_study_report
 
-        report_path = write_study_report(folder)
-    elif is_training(folder):
+        return write_study_report(folder)
+    if is_training(folder):
         from .reports.training.page import write_training_report
 
-        report_path = write_training_report(folder)
-    else:
-        from .reports.run_report import write_report
+        return write_training_report(folder)
+    from .reports.run_report import write_report
 
-        report_path = write_report(folder)
-    terminal.say(report_path)
+    return write_report(folder)
 
 
 @app.command()

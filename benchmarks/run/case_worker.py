@@ -8,7 +8,7 @@ One process does one thing: it is timed (`build`, `warm_up`, `measure_block`), o
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -280,19 +280,11 @@ class CaseWorker:
         batches = self._whole_batches()
         needed = math.ceil(queries / self.settings.batch)
         longest, failure = measure.measure_memory(self.adapter, batches, probe, needed)
-        lines = []
-        for stage, peaks in probe.peaks().items():
-            line = {"stage": stage, "instrument": meter.instrument} | asdict(peaks)
-            if stage == "build":
-                line["weights_bytes"] = weights_bytes
-                line["beside_bytes"] = outside.read() if outside else None
-            else:
-                line["queries"] = peaks.queries * self.settings.batch  # a peak is read a batch
-            if stage == "llm" and longest is not None:
-                line["kv_cache_bytes"] = longest.kv_cache_bytes
-                line["prompt_tokens"] = longest.prompt_tokens
-                line["answer_tokens"] = longest.answer_tokens
-            lines.append(line)
+        of_build = {
+            "weights_bytes": weights_bytes,
+            "beside_bytes": outside.read() if outside else None,
+        }
+        lines = self._memory_lines(probe, of_build, longest)
         return MeasuredMemory(
             lines=tuple(plain(lines)),
             error=failure.reason if failure else None,
@@ -306,6 +298,30 @@ class CaseWorker:
             has_quality=None if self.adapter.has_quality else False,
             built=self._built_case(),
         )
+
+    def _memory_lines(
+        self, probe: MemoryProbe, of_build: Mapping[str, int | None], longest: Prediction | None
+    ) -> list[Line]:
+        """Return the line of each stage in ``memory.jsonl``.
+
+        Args:
+            probe: has the peaks.
+            of_build: what the line of the build has besides them.
+            longest: the answer to the query with the longest prompt; None if none was answered.
+        """
+        lines = []
+        for stage, peaks in probe.peaks().items():
+            line = {"stage": stage, "instrument": probe.meter.instrument} | asdict(peaks)
+            if stage == "build":
+                line |= of_build
+            else:
+                line["queries"] = peaks.queries * self.settings.batch  # a peak is read a batch
+            if stage == "llm" and longest is not None:
+                line["kv_cache_bytes"] = longest.kv_cache_bytes
+                line["prompt_tokens"] = longest.prompt_tokens
+                line["answer_tokens"] = longest.answer_tokens
+            lines.append(line)
+        return lines
 
     def profile(self) -> list[Line]:
         """Measure how long the GPU is at work in each stage of one batch; nothing on a CPU.
