@@ -198,6 +198,9 @@ class ManifestWriter:
         if protocol is not None:
             begun["data"].setdefault("protocol", protocol)
         self.refuse_other(self._folder, begun)
+        for entry in begun["cases"]:
+            for key in KNOWN_LATER:
+                entry.setdefault(key, None)  # an older version did not note it
         for key in KEPT_ON_RESUME:
             if key in begun:
                 self._values[key] = begun[key]

@@ -1,5 +1,6 @@
 """Runs that measure memory alone, cases that do not fit the machine, and cards that are tried."""
 
+import json
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -119,6 +120,20 @@ def test_a_case_that_ran_out_of_memory_is_not_tried_again_by_a_resumed_run(data_
     again = raw_run(tmp_path / "out")
     assert again.run["status"] == "complete"
     assert again.memory == result.memory and again.samples == result.samples
+
+
+def test_a_run_that_an_older_version_began_is_resumed(data_root, tmp_path):
+    """It did not note whether a case runs out of memory."""
+    suite = suite_of(data_root, {})
+    run(suite, tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "run.json").read_text())
+    for entry in content["cases"]:
+        del entry["out_of_memory"]
+    (tmp_path / "out" / "run.json").write_text(json.dumps(content))
+    (tmp_path / "out" / "samples.jsonl").unlink()
+    session(suite, tmp_path / "out").resume()
+    again = raw_run(tmp_path / "out")
+    assert again.run["status"] == "complete" and again.samples
 
 
 def test_out_of_memory_in_a_timed_round_alone_is_a_result_too(data_root, tmp_path):
