@@ -9,7 +9,7 @@ from ...harness.records.journal import RUN
 from ...harness.records.run import Run, read_run
 from ...harness.statistics.power import pooled_spread, shares_of_gates
 from ..energy import ENERGY
-from ..gate.pairs import time_pairs
+from ..gate.pairs import Pairs, time_pairs
 from ..gate.thresholds import Thresholds, gate_of
 from ..markdown import Row, markdown_table
 from ..times import END_TO_END
@@ -42,29 +42,43 @@ def power_table(
         results: the folder of all published records.
 
     Raises:
-        DataError: a folder holds no gate, or the gates have different limits or numbers of pairs.
+        DataError: a folder holds no gate, or one without this case; or the gates have different
+            limits or numbers of pairs.
     """
     runs = [_versions(folder, results) for folder in folders]
     limits = {_limits(head, case) for _, head in runs}
-    pairs = {head.manifest.plan.processes for _, head in runs}
-    if len(limits) != 1 or len(pairs) != 1:
+    numbers_of_pairs = {head.manifest.plan.processes for _, head in runs}
+    if len(limits) != 1 or len(numbers_of_pairs) != 1:
         raise DataError(
             f"the gates {', '.join(folders)} differ in limits or pairs; give those that are alike"
         )
-    (limit_of_metric,), (processes,) = limits, pairs
+    (limit_of_metric,), (processes,) = limits, numbers_of_pairs
+    pairs_of_gates = []
+    for folder, (base, head) in zip(folders, runs, strict=True):
+        pairs_of_gates.append(_pairs_with(case, folder, base, head))
     rows: list[Row] = []
     for metric, limit in zip(NAMES, limit_of_metric, strict=True):
-        samples = [time_pairs(base, head)[case, metric] for base, head in runs]
+        samples = [pairs_of_gate[case, metric] for pairs_of_gate in pairs_of_gates]
         if limit is not None and all(len(logs) > 1 for logs in samples):
             rows += _rows(NAMES[metric], limit, processes, pooled_spread(samples), changes)
     return markdown_table(HEADER, rows)
 
 
 def _versions(folder: str, results: Path) -> tuple[Run, Run]:
+    """Return both versions of a published gate, or raise a `DataError` if one is not there."""
     for version in ("base", "head"):
         if not (results / folder / version / RUN).is_file():
             raise DataError(f"results/{folder}/{version} has no {RUN}: publish the gate there")
     return read_run(results / folder / "base"), read_run(results / folder / "head")
+
+
+def _pairs_with(case: str, folder: str, base: Run, head: Run) -> Pairs:
+    """Return the log ratios of the pairs of a gate, or raise a `DataError` without the case."""
+    pairs = time_pairs(base, head)
+    if (case, END_TO_END) not in pairs:
+        names = ", ".join(entry.name for entry in head.manifest.models)
+        raise DataError(f"results/{folder} has no case {case!r}; it has: {names}")
+    return pairs
 
 
 def _limits(head: Run, case: str) -> tuple[float | None, ...]:
@@ -76,6 +90,7 @@ def _limits(head: Run, case: str) -> tuple[float | None, ...]:
 def _rows(
     name: str, limit: float, pairs: int, spread: float, changes: Sequence[float]
 ) -> list[Row]:
+    """Return a row of a metric for each planted change."""
     rows: list[Row] = []
     for change in changes:
         shares = shares_of_gates(change, limit, spread, pairs)

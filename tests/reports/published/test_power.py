@@ -44,3 +44,8 @@ def test_what_was_planted_is_no_noise():
 def test_gates_with_other_limits_and_folders_without_a_gate_are_named():
     with pytest.raises(DataError, match=r"results/gate-gpu/lost/base has no run\.json"):
         power_table(["gate-gpu/lost"], "dual", [0])
+
+
+def test_a_case_that_a_gate_lacks_is_named():
+    with pytest.raises(DataError, match=r"unchanged has no case 'dull'; it has: dual"):
+        power_table(UNCHANGED, "dull", [0])
