@@ -34,8 +34,8 @@ WIDTH_OF_A_FILE = 120
 TERMINAL_STAGES = ("vision", "llm", "decoder")  # the stages that can take most of a query's time
 SHORTEST_NAME = 10  # characters that the column of names has at least; a longer name is broken
 WHAT_CARDS_SHOW = (
-    "A card: yes, with the GiB that are taken of it, or no. In brackets: a process limited to the "
-    "card decided, and has answered so many queries, or made so many steps, of so many."
+    "A card: yes, with the GiB that the process takes, or no. In brackets: the queries that a "
+    "process limited to the card has answered, or the steps that it has made."
 )
 POINTS = "points gIoU"  # the unit of the amount of a verdict on masks
 # Candidates whose verdicts have a line each, and cases whose scores by a protocol are printed. Of
