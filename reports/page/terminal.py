@@ -358,7 +358,9 @@ def _claims(claims: Sequence[ClaimResult], width: int) -> Text:
     lines = [Text(verdict_words.claims_in_one_line(claims))]
     for claim in claims:
         result = f": {verdict_words.claim_measured(claim)}" if claim.measured is not None else ""
-        if claim.regime:
+        if claim.verdict == "not measured" and claim.reason:
+            result = f": {claim.reason}"
+        elif claim.regime:
             result += f" ({claim.regime})"
         first = f"  {claim.verdict:{verdict_width}}  "
         line = Text(_wrapped(f"{claim.claim}{result}", width, first, " " * len(first)))

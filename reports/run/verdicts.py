@@ -258,7 +258,9 @@ ON_MASKS = ("better", "as good", "worse", CANNOT_TELL)
 
 
 def in_a_sentence(summary: Summary) -> str:
-    """Return the headline: what a run says of time, and of masks or else of memory.
+    """Return the headline: what a run says of time and of masks.
+
+    Of memory it says something where one of these was not measured.
 
     Such as ``clip and sam are faster than dual. Whether their masks are as good, 16 images cannot
     tell.`` Before it comes what a reader must know first: checkpoints that are refused, whether
@@ -282,13 +284,13 @@ def in_a_sentence(summary: Summary) -> str:
     no_time = "Time was not compared." if summary.measures_time else "No time was measured."
     sentences.append(on_time or no_time)
     masks = by_quantity["masks"]
+    if not masks or not summary.measures_time:
+        sentences.append(_on_costs(by_quantity["memory"], ON_MEMORY, len(comparisons), reference))
     if masks:
         images = max(one.gIoU_points.clusters for one in comparisons if one.gIoU_points)
         sentences.append(_on_masks(masks, len(comparisons), images))
-    else:
-        sentences.append(_on_costs(by_quantity["memory"], ON_MEMORY, len(comparisons), reference))
-        if any(case.has_quality is False for case in summary.cases):
-            sentences.append("Masks are not compared: the weights are random.")
+    elif any(case.has_quality is False for case in summary.cases):
+        sentences.append("Masks are not compared: the weights are random.")
     return " ".join(sentence for sentence in sentences if sentence)
 
 

@@ -24,6 +24,7 @@ from lisabench.models.adapters.fake import FakeCase
 from lisabench.reports.cards import Unlimited
 from lisabench.reports.peaks import OnCard, taken_by_case
 from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.verdicts import in_a_sentence
 from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
@@ -57,6 +58,16 @@ def test_a_run_without_timed_processes_measures_memory_alone_over_all_queries(da
         write_report(tmp_path / "out").read_text()
     )
     assert not any("records" in warning for warning in summary.warnings)
+
+
+def test_the_headline_of_such_a_run_is_about_memory_and_about_masks(data_root, tmp_path):
+    plan = {"processes": 0, "memory_processes": 1}
+    larger = {"a": {"adapter": "fake"}, "b": {"adapter": "fake", "allocate_mib": 64}}
+    run(suite_of(data_root, plan, cases=larger), tmp_path / "out")
+    sentence = in_a_sentence(summarise(read_run(tmp_path / "out")))
+    assert sentence.startswith("No time was measured. b ")
+    assert " memory " in sentence
+    assert sentence.endswith("masks are as good.")
 
 
 def test_a_run_without_timed_processes_is_announced_without_them_and_resumed(data_root, tmp_path):
