@@ -95,7 +95,10 @@ def sweep_figure(summary: Summary, sweep: Sweep, sheet: Sheet = REPORT_SHEET) ->
     """
     main_panels = _main_panels(summary)
     stage_lines = [] if summary.measures_throughput else lines_with_stages(sweep)
-    small_panels = _known(sweep, _small_panels(summary))
+    small_panels = []
+    for panel in _small_panels(summary):
+        if _estimates(sweep, panel.quantity):
+            small_panels.append(panel)
 
     looks = _line_looks(summary, sweep)
     handles = _handles(sheet, sweep, looks) + stage_handles(stage_lines)
@@ -124,6 +127,7 @@ def sweep_figure(summary: Summary, sweep: Sweep, sheet: Sheet = REPORT_SHEET) ->
 
 
 def _main_panels(summary: Summary) -> list[Panel]:
+    """Return the panels of throughput and the latency of a batch, or of the time of a query."""
     if summary.measures_throughput:
         return [
             Panel("queries per second", _throughput),
@@ -133,25 +137,18 @@ def _main_panels(summary: Summary) -> list[Panel]:
 
 
 def _small_panels(summary: Summary) -> list[Panel]:
+    """Return the panels of the other costs, whether or not the run has measured them."""
     unit = verdict_words.memory_unit_of(summary)
 
     def peak(case: Case) -> Estimate | None:
-        return _exactly(case.memory.peak_bytes, 1 / unit.size_bytes)
+        if case.memory.peak_bytes is None:
+            return None
+        return Estimate(case.memory.peak_bytes / unit.size_bytes, None, None, n=1)
 
     return [
         Panel(f"peak memory ({unit.name})", peak),
         Panel("energy per query (joules)", _energy),
     ]
-
-
-def _known(sweep: Sweep, panels: Sequence[Panel]) -> list[Panel]:
-    """Return the panels whose quantity is known for a case."""
-    return [panel for panel in panels if _estimates(sweep, panel.quantity)]
-
-
-def _exactly(value: float | None, factor: float) -> Estimate | None:
-    """Return a number without an interval, in another unit; None where it is unknown."""
-    return None if value is None else Estimate(value * factor, None, None, n=1)
 
 
 def _latency(case: Case) -> Estimate | None:
@@ -239,6 +236,7 @@ def _line_looks(summary: Summary, sweep: Sweep) -> list[Look]:
 
 
 def _handles(sheet: Sheet, sweep: Sweep, looks: Sequence[Look]) -> list[Artist]:
+    """Return the entries of a legend for the lines."""
     handles: list[Artist] = []
     for line, look in zip(sweep.lines, looks, strict=True):
         handles.append(Line2D([], [], label=line.name, **_line_style(sheet, line, look)))
@@ -318,6 +316,7 @@ def _subtitle(sweep: Sweep, panels: Sequence[Panel]) -> str:
 
 
 def _is_cut(sweep: Sweep, quantity: Quantity) -> bool:
+    """Return whether an interval of a quantity reaches beyond where intervals are cut."""
     highest = _highest_drawn(sweep, quantity)
     return any((estimate.high or 0) > highest for estimate in _estimates(sweep, quantity))
 

@@ -134,6 +134,7 @@ def _checks(measurements: Sequence[_Measurement], case: str, metric: str) -> lis
 
 
 def _limit(check: Check) -> str:
+    """Return the limit of a check in words: ``limit 1.05x``, or that there is none."""
     return "shown only" if check.limit is None else f"limit {check.limit:.4g}x"
 
 
