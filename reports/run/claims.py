@@ -47,6 +47,7 @@ from .schema import ClaimResult
 VISION_PARTS = ("clip", "sam_encoder", "projector", "bridge")
 
 NO_TIME = "the run measures no time: its plan.processes is 0; set it to 1 or more"
+TOO_LARGE = "{case} does not fit the memory of this machine"
 NO_MEMORY = "the memory pass has no process of both cases, or read them by different instruments"
 # What a verdict means where the suite says what the other verdicts mean.
 MEANINGS = {
@@ -138,6 +139,10 @@ def _timed_cases(claim: StatedClaim, run: Run) -> tuple[CaseRecords, CaseRecords
     """Return the reference and the candidate, neither of which failed, of a run with times."""
     if run.manifest.plan.processes == 0:
         raise NotMeasured(NO_TIME)
+    for name in (claim.reference, claim.candidate):
+        case = _case(name, run)
+        if case.ran_out_of_memory:
+            raise NotMeasured(TOO_LARGE.format(case=case.name))
     return _measured_cases(claim, run)
 
 
@@ -145,8 +150,9 @@ def _measured_cases(claim: StatedClaim, run: Run) -> tuple[CaseRecords, CaseReco
     """Return the reference and the candidate, neither of which failed."""
     cases = _case(claim.reference, run), _case(claim.candidate, run)
     for case in cases:
-        if case.ran_out_of_memory:
-            raise NotMeasured(f"{case.name} does not fit the memory of this machine")
+        # A single query that ran out of memory counts in the scores, as every failure does.
+        if case.entry.out_of_memory:
+            raise NotMeasured(TOO_LARGE.format(case=case.name))
         if case.entry.error:
             raise NotMeasured(f"{case.name} failed: {case.entry.error}")
     return cases
@@ -157,7 +163,7 @@ def _gpu_memory_cases(claim: StatedClaim, run: Run) -> tuple[CaseRecords, CaseRe
     cases = _case(claim.reference, run), _case(claim.candidate, run)
     for case in cases:
         if case.entry.out_of_memory:
-            raise NotMeasured(f"{case.name} does not fit the memory of this machine")
+            raise NotMeasured(TOO_LARGE.format(case=case.name))
         if case.entry.memory_error:
             raise NotMeasured(f"{case.name} failed: {case.entry.memory_error}")
     if any(by_resident_set(case.memory) for case in cases):

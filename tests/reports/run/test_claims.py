@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
-from run_factory import EMPTY_CLAIM, edit_run, write_lines, write_run
+from run_factory import EMPTY_CLAIM, edit_lines, edit_run, failed, write_lines, write_run
 from sessions import QUICK, content_of
 
 from lisabench.benchmarks import suite_file
@@ -101,6 +101,21 @@ def test_quality_is_a_difference_in_points(tmp_path):
     before, after = mIoU["dual"], mIoU["clip"]
     assert found.measured == pytest.approx(100 * (after - before), rel=1e-9, abs=0)
     assert (found.unit, found.measured < -2) == ("points", True)
+
+
+def test_a_query_that_ran_out_of_memory_counts_in_a_claim_on_quality_and_ends_one_on_time(tmp_path):
+    folder = write_run(tmp_path, **PLAIN)
+    edit_lines(
+        folder / "samples.jsonl",
+        lambda line: (
+            failed(line) if (line["case"], line["sample_id"]) == ("clip", "scene-0003") else line
+        ),
+    )
+    quality = judged(folder, quantity="quality.mIoU", at_least=-2)
+    mIoU = {case.name: case.quality.mIoU for case in summarise(read_run(folder)).cases}
+    assert quality.measured == pytest.approx(100 * (mIoU["clip"] - mIoU["dual"]), rel=1e-9, abs=0)
+    time = judged(folder, quantity="time.end_to_end", at_most=0.5)
+    assert time.reason == "clip does not fit the memory of this machine"
 
 
 @pytest.mark.parametrize(
