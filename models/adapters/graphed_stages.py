@@ -34,6 +34,10 @@ NOT_COMPILED = (
     "its CUDA graphs are of uncompiled layers, which are slower, because Triton is not installed:"
     " pip install triton"
 )
+NOT_CAPTURED = (
+    "its execution is graphed, but a CPU has no CUDA graphs: the stages were run operation by "
+    "operation; set execution to eager, or device to cuda"
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class GraphedLisa(Lisa):
         compiled = can_compile(self.device)
         if self.device == "cuda" and not compiled:
             self.warnings = (*self.warnings, NOT_COMPILED)
+        if self.device != "cuda":
+            self.warnings = (*self.warnings, NOT_CAPTURED)
         self._pool = GraphPool(self.device)
         self._network = GraphedNetwork(self.model, self._pool, compiled)
         self._cached_llms: dict[tuple[int, int], CachedLanguageModel] = {}

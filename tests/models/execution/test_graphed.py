@@ -129,8 +129,10 @@ def test_a_larger_image_leaves_what_was_captured_for_smaller_ones(
     assert len(made) == 2  # one for each size
 
 
-def test_on_a_cpu_nothing_is_captured_and_queries_do_not_change_that() -> None:
+def test_on_a_cpu_nothing_is_captured_with_a_warning_and_queries_do_not_change_that() -> None:
     graphed = lisa(execution="graphed")
+    assert graphed_stages.NOT_CAPTURED in graphed.warnings
+    assert graphed_stages.NOT_CAPTURED not in lisa().warnings
     before = graphed.preparation
     predict(graphed, SHORT)
     assert graphed.preparation == before
