@@ -161,8 +161,9 @@ def _resumed(folder: Path) -> None:
     journal = Journal(folder, suite, queries)
     manifest.take_over()
     journal.half_written()
-    manifest.forget_errors(journal.supersede_unfinished())
-    journal.failed_queries()
+    do_not_fit = manifest.cases_that_do_not_fit
+    manifest.forget_errors(journal.supersede_unfinished(do_not_fit))
+    journal.failed_queries(do_not_fit)
 
 
 def _baseline(folder: Path) -> Path:

@@ -315,6 +315,7 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
     assert "in lockstep with another version" in page
 
 
+@pytest.mark.slow
 def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(
     repository, against, monkeypatch
 ):

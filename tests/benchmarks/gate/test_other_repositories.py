@@ -84,6 +84,7 @@ def against(python, repository, suite_file, *arguments, **more):
     return done, json.loads(check.read_text()) if check.exists() else None
 
 
+@pytest.mark.slow
 def test_each_version_is_measured_with_its_own_entry_point_module_and_file(python, tmp_path):
     fast = {"bench/mine.py": OLD, "src/bright/speed.py": "LLM_MS = 3.0\n"}
     repository = new_repository(tmp_path / "repository", PACKAGED | fast)

@@ -640,6 +640,7 @@ def test_the_action_installs_what_else_is_asked_for(runner):
     assert checked(python, "-P", "-c", "import my_adapter; assert my_adapter.HERE") == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("held")
 def test_the_documents_example_stops_what_is_slower(runner, action):
     suite = runner.workspace / "gate.yaml"
