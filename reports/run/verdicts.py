@@ -240,16 +240,30 @@ class Predicate:
     to_reference: str
 
 
+# A cost that surely differs, where the interval reaches over the limit: its word is `cannot tell`.
+LESS, MORE = "less", "more"
+
+
+def _maybe_within(threshold: float, word: str) -> Predicate:
+    """Return what is said of a cost that surely differs, but maybe by less than the limit."""
+    words = f"may be less than {100 * threshold:.0f} % {word}"
+    return Predicate(words, words, "than")
+
+
 ON_TIME = {
     "faster": Predicate("is faster", "are faster", "than"),
+    LESS: _maybe_within(TIME_THRESHOLD, "faster"),
     "same": Predicate("takes the same time", "take the same time", "as"),
     "slower": Predicate("is slower", "are slower", "than"),
+    MORE: _maybe_within(TIME_THRESHOLD, "slower"),
     CANNOT_TELL: Predicate("cannot be told apart in time", "cannot be told apart in time", "from"),
 }
 ON_MEMORY = {
     "smaller": Predicate("takes less memory", "take less memory", "than"),
+    LESS: _maybe_within(MEMORY_THRESHOLD, "smaller"),
     "same": Predicate("takes the same memory", "take the same memory", "as"),
     "larger": Predicate("takes more memory", "take more memory", "than"),
+    MORE: _maybe_within(MEMORY_THRESHOLD, "larger"),
     CANNOT_TELL: Predicate(
         "cannot be told apart in memory", "cannot be told apart in memory", "from"
     ),
@@ -367,9 +381,14 @@ def _by_word(
     """Return the candidates by quantity and then by word; what was not compared is left out."""
     by_quantity: dict[str, dict[str, list[str]]] = {"time": {}, "memory": {}, "masks": {}}
     for comparison in comparisons:
+        costs = {"time": comparison.end_to_end, "memory": comparison.peak_memory}
         for verdict in verdicts(comparison, summary.cases):
-            if verdict.word:
-                candidates = by_quantity[verdict.quantity].setdefault(verdict.word, [])
+            word = verdict.word
+            ratio = costs.get(verdict.quantity)
+            if word == CANNOT_TELL and ratio is not None and formatting.excludes_one(ratio):
+                word = LESS if (ratio.ratio or 0) < 1 else MORE
+            if word:
+                candidates = by_quantity[verdict.quantity].setdefault(word, [])
                 candidates.append(comparison.candidate)
     return by_quantity
 

@@ -174,6 +174,18 @@ def test_the_headline_tells_variants_with_other_words_apart(summary):
     )
 
 
+def test_a_difference_that_is_sure_but_maybe_below_the_limit_is_said_to_be_one(summary):
+    comparisons = [
+        compared("clip", time=ratio(0.95, 0.94, 0.96)),
+        compared("nf4", time=ratio(1.06, 1.02, 1.1)),
+        compared("sam", time=UNKNOWN),
+    ]
+    assert sentence(summary, *comparisons).startswith(
+        "clip may be less than 5 % faster than dual; nf4 may be less than 5 % slower; sam cannot "
+        "be told apart in time."
+    )
+
+
 def test_without_masks_the_headline_speaks_of_memory(summary):
     random = [case.model_copy(update={"has_quality": False}) for case in summary.cases]
     of_random = summary.model_copy(update={"cases": random})
