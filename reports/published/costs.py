@@ -132,15 +132,19 @@ def conditions(run: PublishedRun) -> str:
     words = [f"{setting} `{settings[setting]}`" for setting in SETTINGS if settings.get(setting)]
     words.append(_answers(settings))
     chip = summary.machine.split("; ")[0]
-    stopped = " It was stopped before all was measured." if summary.status != "complete" else ""
     timed = "only memory was measured"
     if time.n:
         timed = f"{time.queries} queries in each of {time.processes} processes a case"
+    measured = f"{run.link}, {chip}, {(summary.started or '')[:10]}; {timed}"
     return (
-        f"Records: {run.link}, {chip}, {(summary.started or '')[:10]}; {timed}.{stopped} "
-        f"{code(reference.name)}: batch "
-        f"{time.batch}, {', '.join(words)}. The report says how the other cases differ from it."
+        f"Records: {measured}.{_how_it_ended(run)} {code(reference.name)}: batch {time.batch}, "
+        f"{', '.join(words)}. The report says how the other cases differ from it."
     )
+
+
+def _how_it_ended(run: PublishedRun) -> str:
+    """Return a sentence on a run that is not complete; empty for one that is."""
+    return "" if run.summary.status == "complete" else " It was stopped before all was measured."
 
 
 def _answers(settings: Mapping[str, object]) -> str:
@@ -307,13 +311,14 @@ def costs_and_quality(
         row = [Markup(code(name)), f"{gib(case.memory.peak_reserved_bytes)} GiB"]
         row += [_time_cell(run, name), energy, _quality_cell(study.summary, name)]
         rows.append(row)
-    sources = f"Memory, time and energy: {run.link}, {_execution(run.case(cases[0]))}."
+    how = _execution(run.case(cases[0]))
+    sources = f"Memory, time and energy: {run.link}, {how}.{_how_it_ended(run)}"
     if generated is not None:
         header.insert(3, "time, generated")
         for name, row in zip(cases, rows, strict=True):
             row.insert(3, _time_cell(generated, name))
         how = _execution(generated.case(cases[0]))
-        sources += f" Time, generated: {generated.link}, {how}."
+        sources += f" Time, generated: {generated.link}, {how}.{_how_it_ended(generated)}"
     return f"{markdown_table(header, rows)}\n\n{sources} mIoU: {study.link}."
 
 
