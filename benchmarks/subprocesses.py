@@ -47,13 +47,13 @@ class Command:
         line: the program and its arguments.
         folder: its current folder.
         variables: environment variables that it has beside those of this process.
-        inherited: a socket that it inherits. This process closes its own copy then.
+        inherited: sockets and files that it inherits. This process closes its own copies then.
     """
 
     line: list[str]
     folder: Path
     variables: Mapping[str, str] = field(default_factory=dict)
-    inherited: socket | None = None
+    inherited: Sequence[socket | IO[bytes]] = ()
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,8 @@ def _start(command: Command, stdout: IO[bytes], stderr: IO[bytes]) -> Child:
     variables[LIFELINE_VARIABLE] = str(lifeline().fileno())
     with ExitStack() as stack:
         inherited = [lifeline().fileno()]
-        if command.inherited is not None:
-            inherited.append(stack.enter_context(command.inherited).fileno())
+        for file in command.inherited:
+            inherited.append(stack.enter_context(file).fileno())
         return subprocess.Popen(
             command.line,
             cwd=command.folder,

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..harness.memory import CudaMeter
 from ..harness.records.run import MemoryRecord
 from ..harness.statistics.estimate import Estimate
 
 RESIDENT_SET = "resident set"
 BUILD = "build"
+CONTEXT_BYTES = 700 << 20  # of a CUDA context with its kernels; 0.5 to 0.7 GiB measured
 GROWTH = "the growth of the resident set over what stood there before the model was built"
 NO_START = "the records do not have what the process held before the model was built"
 RESERVED_ALONE = "only what the allocator reserved: the records do not have the bytes outside of it"
@@ -143,3 +145,33 @@ def bytes_on_card(reserved_bytes: int | None, outside_bytes: int | None) -> OnCa
     if outside_bytes is None:
         return OnCard(reserved_bytes, RESERVED_ALONE)
     return OnCard(reserved_bytes + outside_bytes)
+
+
+def held_side_by_side(records: Iterable[MemoryRecord]) -> tuple[int, bool]:
+    """Return the memory that one process of each case holds, all of them side by side.
+
+    Args:
+        records: of the memory pass, of all these cases.
+
+    Returns:
+        Bytes, and whether they are of a GPU.
+    """
+    largest_bytes: dict[str, int] = {}
+    of_gpu = False
+    for record in records:
+        largest_bytes[record.case] = max(largest_bytes.get(record.case, 0), _held_bytes(record))
+        if record.instrument == CudaMeter.instrument:
+            of_gpu = True
+    return sum(largest_bytes.values()), of_gpu
+
+
+def _held_bytes(record: MemoryRecord) -> int:
+    """Return the memory that a process holds.
+
+    On a GPU it is what PyTorch's allocator has reserved at its peak and a CUDA context, which the
+    allocator does not know of; or what the driver says at the end of the stage, if that is more.
+    """
+    if record.instrument != CudaMeter.instrument:
+        return record.peak_bytes or 0
+    at_peak_bytes = (record.peak_reserved_bytes or 0) + CONTEXT_BYTES
+    return max(at_peak_bytes, record.device_process_bytes or 0)

@@ -239,10 +239,18 @@ class Versus:
             path = folder / f"{version.name}.yaml"
             path.write_text(yaml.safe_dump(definition), encoding="utf-8")
             suites.append(str(path))
+        measured = {}
+        for version, run in zip(self.versions, runs, strict=True):
+            measured[version.name] = [run]
         try:
             measures_memory = of_memory or not can_leave_memory_out(self.versions)
             base, head = self.measure(
-                (suites[0], suites[1]), folder, {}, "again, ", measures_memory=measures_memory
+                (suites[0], suites[1]),
+                folder,
+                {},
+                "again, ",
+                measures_memory=measures_memory,
+                measured=measured,
             )
         except LisabenchError as error:
             return str(error)
@@ -255,8 +263,12 @@ class Versus:
         changes: Mapping[str, Any],
         label: str,
         measures_memory: bool = True,
+        measured: Mapping[str, Sequence[Run]] | None = None,
     ) -> tuple[Run, Run]:
-        """Measure pair by pair; return a run of each version, one process a pair.
+        """Measure all pairs; return a run of each version, one process a pair.
+
+        Pairs that the machine has room for build at the same time. How much room one needs is known
+        from an earlier measurement, or from the first pair.
 
         Args:
             suites: name or file of the suite of each version.
@@ -264,28 +276,40 @@ class Versus:
             changes: of the suites, by key.
             label: what the progress is prefixed with.
             measures_memory: whether memory is measured, until it is known.
+            measured: an earlier measurement of these cases, by the version's name.
         """
         parts: dict[str, list[Run]] = {version.name: [] for version in self.versions}
         total = 2 * self.pairs
-        for pair in range(self.pairs):
-            if pair == PAIRS_WITH_MEMORY and memory_is_known(self.versions, parts):
+        begun = 0
+        while begun < self.pairs:
+            if begun >= PAIRS_WITH_MEMORY and memory_is_known(self.versions, parts):
                 measures_memory = False
-            calls = []
-            for version, suite in zip(self.versions, suites, strict=True):
-                own_changes = {**ONE_PROCESS, **changes}
-                if not measures_memory:
-                    own_changes[MEMORY_PROCESSES] = 0
-                own_changes |= _without_quality_pass(parts[version.name])
-                arguments = ["run", suite, *as_arguments(own_changes)]
-                part_folder = folder / "parts" / f"{pair + 1}-{version.name}"
-                calls.append(Call(version, arguments, part_folder))
-            # Head begins the first pair, base the second, so that drift meets both alike.
-            first, second = schedule.turns(calls[::-1], process=pair, block=0)
-            self.progress(2 * pair, total, f"{label}pair {pair + 1}")
-            for call, done in self.pairing.carry_out((first, second)):
+            known = measured or parts
+            at_once = self.pairing.at_once(known, self.pairs - begun)
+            what = f"{label}pair {begun + 1}"
+            if at_once > 1:
+                what = f"{label}pairs {begun + 1} to {begun + at_once}"
+            pairs = []
+            for number in range(begun, begun + at_once):
+                calls = []
+                for version, suite in zip(self.versions, suites, strict=True):
+                    own_changes = {**ONE_PROCESS, **changes}
+                    if not measures_memory:
+                        own_changes[MEMORY_PROCESSES] = 0
+                    if number > 0:
+                        own_changes |= _without_quality_pass(known[version.name])
+                    arguments = ["run", suite, *as_arguments(own_changes)]
+                    part_folder = folder / "parts" / f"{number + 1}-{version.name}"
+                    calls.append(Call(version, arguments, part_folder))
+                # Head begins the first pair, base the second, so that drift meets both alike.
+                first, second = schedule.turns(calls[::-1], process=number, block=0)
+                pairs.append((first, second))
+            self.progress(2 * begun, total, what)
+            for call, done in self.pairing.carry_out(pairs):
                 parts[call.version.name].append(_read_part(call, done))
                 finished = sum(len(runs) for runs in parts.values())
-                self.progress(finished, total, f"{label}pair {pair + 1}")
+                self.progress(finished, total, what)
+            begun += at_once
         self.progress(total, total, f"{label}done")
         merged = []
         for version in self.versions:

@@ -5,11 +5,17 @@ that can do it, a suite that can share the machine, and memory for both. An olde
 measure while the other does, so it is never started beside another. If a pair turns out not to fit,
 it is measured anew one after the other, and so are those that follow. A version that breaks for a
 reason of its own is measured once: it ends its pair.
+
+Several pairs build at the same time where the machine has room for them, and measure one after the
+other; see `run.lockstep.SharedMachine`.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from ...harness import terminal
 from ...harness.errors import LisabenchError, RunFailed
@@ -18,10 +24,13 @@ from ...harness.records.journal import holds_run, read_lines
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import QUALITY, SAMPLES, Run, read_run
 from ...reports.gate.baseline import reduced
+from ...reports.peaks import held_side_by_side
 from .. import capabilities, subprocesses
 from ..run import lockstep
 from ..run.command import NO_BETTER
 from ..run.cpu_pinning import CoreRotation
+from ..run.lockstep import SharedMachine
+from ..run.run_context import MEMORY_SHARE
 from ..subprocesses import Command, Done
 from .versions import Version
 
@@ -29,6 +38,8 @@ from .versions import Version
 MEASURED = (0, NO_BETTER, RunFailed.exit_code)
 MEMORY_PROCESSES = "plan.memory_processes"
 PAIRS_WITH_MEMORY = 2  # after so many, memory may be left out
+# What a process that builds 7B for a GPU holds of the host's memory. A run itself holds less.
+HOST_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,9 @@ class Call:
         return self.version.command(*self.arguments, "--out", self.folder)
 
 
+Pair = tuple[Call, Call]
+
+
 class Pairing:
     """Runs the pairs of two versions: in lockstep, until something speaks against it."""
 
@@ -59,44 +73,105 @@ class Pairing:
             if capabilities.LOCKSTEP not in version.capabilities:
                 unable.append(version.label)
         self.in_lockstep = not unable
+        self._can_share = all(
+            capabilities.SHARED_MACHINE in version.capabilities for version in versions
+        )
         self._rotation = CoreRotation()
         if unable:
             _warn(f"{' and '.join(unable)} cannot run in lockstep")
 
-    def carry_out(self, pair: tuple[Call, Call]) -> Iterator[tuple[Call, Done]]:
-        """Run a pair; yield each call with how it ended.
+    def at_once(self, runs: Mapping[str, Sequence[Run]], left: int) -> int:
+        """Return how many of the pairs that are left may build at the same time.
 
-        If one of a pair in lockstep breaks, the other is ended, and only the one that broke is
-        yielded.
+        Args:
+            runs: the processes that were measured so far, by the version's name. Their memory
+                pass says what a pair needs.
+            left: how many pairs are left.
+        """
+        if not (self.in_lockstep and self._can_share):
+            return 1
+        return max(1, min(left, pairs_that_fit(runs)))
+
+    def carry_out(self, pairs: Sequence[Pair]) -> Iterator[tuple[Call, Done]]:
+        """Run pairs that build at the same time; yield each call with how it ended.
+
+        If one call in lockstep breaks, all others are ended, and only those that ended by
+        themselves are yielded.
         """
         if self.in_lockstep:
-            ended = _run_in_lockstep(pair, self._rotation.next_core())
+            cores = [self._rotation.next_core() for _ in pairs]
+            ended = _run_in_lockstep(pairs, cores)
             obstacle = _first_obstacle(ended)
             if obstacle is None:
                 for call, done in ended:
                     if done.by_itself:
                         yield call, done
                 return
+            for call, _ in ended:
+                _set_aside(call.folder)
+            if len(pairs) > 1:
+                self._can_share = False
+                terminal.note(f"warning: {obstacle}: pairs are built one after the other")
+                for pair in pairs:
+                    yield from self.carry_out([pair])
+                return
             self.in_lockstep = False
             _warn(obstacle)
+        for pair in pairs:
             for call in pair:
-                _set_aside(call.folder)
-        for call in pair:
-            yield call, subprocesses.run(call.command())[0]
+                yield call, subprocesses.run(call.command())[0]
 
 
-def _run_in_lockstep(pair: tuple[Call, Call], core: int | None) -> list[tuple[Call, Done]]:
-    commands = []
-    for call, invitation in zip(pair, lockstep.invitations(core), strict=True):
-        command = call.command()
-        variables = {**command.variables, **invitation.environment()}
-        commands.append(replace(command, variables=variables, inherited=invitation.end))
+def _run_in_lockstep(pairs: Sequence[Pair], cores: Sequence[int | None]) -> list[tuple[Call, Done]]:
+    """Run pairs at the same time, each with its own core, and return how each call ended."""
+    calls, commands = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        # Every pair holds its share before the first one starts: no pair then measures while
+        # another has not even begun to build.
+        machines: list[SharedMachine | None] = [None] * len(pairs)
+        if len(pairs) > 1:
+            machines = [SharedMachine.opened(Path(folder) / "lock") for _ in pairs]
+        for pair, core, machine in zip(pairs, cores, machines, strict=True):
+            for call, invitation in zip(pair, lockstep.invitations(core, machine), strict=True):
+                command = call.command()
+                variables = {**command.variables, **invitation.environment()}
+                calls.append(call)
+                commands.append(
+                    replace(command, variables=variables, inherited=invitation.inherited)
+                )
 
-    def is_broken(number: int, code: int) -> bool:
-        return not has_answers(pair[number], code)
+        def is_broken(number: int, code: int) -> bool:
+            return not has_answers(calls[number], code)
 
-    ended = subprocesses.run(*commands, broken=is_broken)
-    return list(zip(pair, ended, strict=True))
+        ended = subprocesses.run(*commands, broken=is_broken)
+    return list(zip(calls, ended, strict=True))
+
+
+def pairs_that_fit(runs: Mapping[str, Sequence[Run]]) -> int:
+    """Return how many pairs the memory of the GPU and of the host holds at the same time.
+
+    It is 1 on a CPU, where the resident set of a process, which is its memory there, depends on
+    what others do; and where the first pair has not told what one needs.
+
+    Args:
+        runs: the processes that were measured so far, by the version's name.
+    """
+    gpu_bytes, pair_bytes, processes = 0, 0, 0
+    for runs_of_version in runs.values():
+        if not runs_of_version:
+            return 1
+        run = runs_of_version[0]
+        held_bytes, of_gpu = held_side_by_side(
+            record for case in run.cases for record in case.memory
+        )
+        gpu_bytes = run.manifest.environment.get("gpu_memory_bytes") or 0
+        if not of_gpu or not held_bytes or not gpu_bytes:
+            return 1
+        pair_bytes += held_bytes
+        processes += len(run.cases) + 1  # and the run itself
+    on_gpu = int(MEMORY_SHARE * gpu_bytes // pair_bytes)
+    on_host = psutil.virtual_memory().available // (processes * HOST_BYTES)
+    return max(1, min(on_gpu, on_host))
 
 
 def _first_obstacle(ended: list[tuple[Call, Done]]) -> str | None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from ...harness import passes
 from ...harness.contract import STAGES
-from ...harness.memory import CudaMeter
 from ...harness.metrics import iou
 from ...harness.records.journal import (
     append,
@@ -31,11 +30,10 @@ from ...harness.records.run import (
     MemoryRecord,
     PassRecord,
 )
+from ...reports.peaks import held_side_by_side
 from ..queries import Queries
 from ..resolved_suite import ResolvedSuite
 from . import schedule
-
-CONTEXT_BYTES = 700 << 20  # of a CUDA context with its kernels; 0.5 to 0.7 GiB measured
 
 
 class Journal:
@@ -162,15 +160,10 @@ class Journal:
         Returns:
             Bytes, and whether they are of a GPU.
         """
-        largest_bytes = dict.fromkeys(cases, 0)
-        of_gpu = False
-        for record in self._memory_records():
-            if record.case in largest_bytes:
-                held_bytes = _held_bytes(record)
-                largest_bytes[record.case] = max(largest_bytes[record.case], held_bytes)
-                if record.instrument == CudaMeter.instrument:
-                    of_gpu = True
-        return sum(largest_bytes.values()), of_gpu
+        names = set(cases)
+        return held_side_by_side(
+            record for record in self._memory_records() if record.case in names
+        )
 
     def failed_queries(self, do_not_fit: Collection[str]) -> int:
         """Return how many lines of the timed rounds and of the quality pass have failed.
@@ -299,15 +292,3 @@ def whole_batches(quality: Path, batches: Iterable[range]) -> dict[str, set[rang
 def _place(line: Mapping[str, Any]) -> tuple[str, int]:
     """Return the case and the position of a line, which `QueryRecord` takes for 0 without one."""
     return line["case"], line.get("position", 0)
-
-
-def _held_bytes(record: MemoryRecord) -> int:
-    """Return the memory that a process holds.
-
-    On a GPU it is what PyTorch's allocator has reserved at its peak and a CUDA context, which the
-    allocator does not know of; or what the driver says at the end of the stage, if that is more.
-    """
-    if record.instrument != CudaMeter.instrument:
-        return record.peak_bytes or 0
-    at_peak_bytes = (record.peak_reserved_bytes or 0) + CONTEXT_BYTES
-    return max(at_peak_bytes, record.device_process_bytes or 0)

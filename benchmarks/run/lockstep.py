@@ -4,7 +4,8 @@ Whoever starts the two gives each of them one end of a pair of sockets, through 
 They wait for each other at the start of a round. In the round one run measures at a time; the other
 sleeps in a read. After each turn a run passes the turn to the other. A run that has no turns left
 in the round leaves the rest of it to the other, and both wait for each other at its end. Between
-rounds both build their models at the same time.
+rounds both build their models at the same time. Several pairs may build together, too; see
+`SharedMachine`.
 
 If one run ends, for whatever reason, the system closes its socket, and the other goes on alone: the
 one that ended may have had less to do. Whoever started the two ends the other run if one broke.
@@ -22,10 +23,17 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 from ...harness.errors import RunFailed
 from ..resolved_suite import ResolvedSuite
 from .cpu_pinning import CoreRotation
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 # `lisabench doctor --json` lists it. The number changes with the messages, their order, or the
 # variable.
@@ -35,8 +43,73 @@ VARIABLE = "LISABENCH_LOCKSTEP"
 NEEDS_MACHINE = (
     "trainings, and processes that are limited to a card, need the machine for themselves"
 )
+# The same of pairs that share a machine. The number changes with the meaning of the lock.
+SHARED_MACHINE = "shared-machine/1"
+SHARED_VARIABLE = "LISABENCH_SHARED_MACHINE"
+CAN_SHARE = fcntl is not None
 READY, TURN, DONE, GONE = b"r", b"t", b"d", b""
 LIMIT_S = 3600.0  # of one wait: the other run may build a large model for minutes
+
+
+class SharedMachine:
+    """A machine that several pairs of runs share: all build at the same time, one pair measures.
+
+    Building takes most of the time of a pair, and nothing of it is measured. So the pairs build
+    together, and then measure one after the other. Each pair has opened the same file, whose lock
+    says what the pair does:
+
+        shared       it builds, or ends: others may do the same, but nobody measures
+        exclusive    it measures: nobody else does anything
+        none         it waits to measure
+
+    The two runs of a pair inherit one opening of the file, and so have one lock together. The
+    system releases it when both have ended, in whatever way.
+
+    Args:
+        file: an opening of the file that belongs to this pair alone.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    @classmethod
+    def opened(cls, path: Path) -> "SharedMachine":
+        """Return the lock of a new pair, shared, on a file that is made if it is not there."""
+        machine = cls(path.open("ab"))
+        machine.share()
+        return machine
+
+    @classmethod
+    def of_environment(cls) -> "SharedMachine | None":
+        """Return the lock that this process inherited; None if no other pair shares the machine.
+
+        It is removed from the environment, so that it is taken once.
+        """
+        number = os.environ.pop(SHARED_VARIABLE, None)
+        if number is None:
+            return None
+        # Worker processes must not inherit it: they would keep the lock when this one has ended.
+        os.set_inheritable(int(number), False)
+        return cls(os.fdopen(int(number), "ab"))
+
+    def copy_to_inherit(self) -> IO[bytes]:
+        """Return the opened file once more, for a process that inherits it."""
+        return os.fdopen(os.dup(self._file.fileno()), "ab")
+
+    def close(self) -> None:
+        """Give this process's part of the lock back; the runs of the pair keep theirs."""
+        self._file.close()
+
+    def share(self) -> None:
+        """Let the other pairs work too; wait while one of them measures."""
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def have_alone(self) -> None:
+        """Wait until every other pair waits to measure, or has ended; nothing if it has it alone.
+
+        The pair gives back its own share first. Otherwise two that wait would wait for each other.
+        """
+        fcntl.flock(self._file, fcntl.LOCK_EX)
 
 
 @dataclass(frozen=True)
@@ -47,27 +120,57 @@ class Invitation:
         end: its end of the pair of sockets.
         is_first: whether it has the first turn of every round.
         core: the CPU core that both launch GPU kernels from; None: any.
+        machine: the file whose lock the two have together, if other pairs share the machine.
     """
 
     end: socket.socket
     is_first: bool
     core: int | None = None
+    machine: IO[bytes] | None = None
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that the run's environment must have, beside the socket itself."""
-        return {VARIABLE: json.dumps([self.end.fileno(), self.is_first, self.core])}
+        """Return the variables that the run's environment must have, beside what it inherits."""
+        variables = {VARIABLE: json.dumps([self.end.fileno(), self.is_first, self.core])}
+        if self.machine is not None:
+            variables[SHARED_VARIABLE] = str(self.machine.fileno())
+        return variables
+
+    @property
+    def inherited(self) -> tuple[socket.socket | IO[bytes], ...]:
+        """What the process of the run inherits."""
+        return (self.end,) if self.machine is None else (self.end, self.machine)
 
 
-def invitations(core: int | None = None) -> tuple[Invitation, Invitation]:
-    """Return the invitations of the run that has the first turn, and of the other."""
+def invitations(
+    core: int | None = None, machine: SharedMachine | None = None
+) -> tuple[Invitation, Invitation]:
+    """Return the invitations of the run that has the first turn, and of the other.
+
+    Args:
+        core: the CPU core that both launch GPU kernels from; None: any.
+        machine: the lock of this pair, which closes with the two; None: no other pair is there.
+    """
     first_end, second_end = socket.socketpair()
-    return Invitation(first_end, True, core), Invitation(second_end, False, core)
+    if machine is None:
+        return Invitation(first_end, True, core), Invitation(second_end, False, core)
+    first = Invitation(first_end, True, core, machine.copy_to_inherit())
+    second = Invitation(second_end, False, core, machine.copy_to_inherit())
+    machine.close()
+    return first, second
 
 
 class Lockstep:
-    """One run's part in it. A run without an invitation is alone, and waits for nothing."""
+    """One run's part in it. A run without an invitation is alone, and waits for nothing.
 
-    def __init__(self, invitation: Invitation | None = None) -> None:
+    Args:
+        invitation: what the run was started with; None: it is alone.
+        machine: the lock of its pair; None: no other pair shares the machine.
+    """
+
+    def __init__(
+        self, invitation: Invitation | None = None, machine: SharedMachine | None = None
+    ) -> None:
+        self._machine = machine
         self._peer: socket.socket | None = None
         self._is_first = False
         self._core: int | None = None
@@ -108,6 +211,8 @@ class Lockstep:
         self._send(DONE)
         if not self._peer_is_done:
             self._await(DONE)
+        if self._machine is not None:
+            self._machine.share()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -115,6 +220,10 @@ class Lockstep:
         if not self._has_turn and not self._peer_is_done:
             # `DONE`, or that the other run is gone, leaves the rest of the round to this one.
             self._peer_is_done = self._await(TURN, DONE) != TURN
+        # At the first turn, and not at the start of the round: a round may have no turns, and would
+        # wait all the same until the other pairs have built.
+        if self._machine is not None:
+            self._machine.have_alone()
         yield
         self._has_turn = False
         if not self._peer_is_done:
@@ -159,6 +268,7 @@ def lockstep_of_environment(suite: ResolvedSuite) -> Lockstep:
         RunFailed: it was invited, but the suite needs the whole machine for more than its blocks.
     """
     value = os.environ.pop(VARIABLE, None)
+    machine = SharedMachine.of_environment()
     if value is None:
         return Lockstep()
     if suite.trainings or suite.plan.gpu_memory or suite.fits:
@@ -167,4 +277,4 @@ def lockstep_of_environment(suite: ResolvedSuite) -> Lockstep:
     # Worker processes must not inherit the socket: it would stay open when this process has ended,
     # and the other run would wait for it.
     os.set_inheritable(number, False)
-    return Lockstep(Invitation(socket.socket(fileno=number), is_first, core))
+    return Lockstep(Invitation(socket.socket(fileno=number), is_first, core), machine)

@@ -30,8 +30,14 @@ from small_clone import commit, git, write_clone
 from spoiled_disk import disk_of, spoiled
 from waiting import until
 
-from lisabench.benchmarks.capabilities import LOCKSTEP, RUN_WITHOUT_MEMORY_PASS
+from lisabench.benchmarks import subprocesses
+from lisabench.benchmarks.capabilities import (
+    LOCKSTEP,
+    RUN_WITHOUT_MEMORY_PASS,
+    SHARED_MACHINE,
+)
 from lisabench.benchmarks.gate import against as against_module
+from lisabench.benchmarks.gate import pairs
 from lisabench.benchmarks.gate.remeasure import definition_of
 from lisabench.benchmarks.gate.sides import checked_out
 from lisabench.benchmarks.gate.versions import Version
@@ -313,6 +319,33 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
     assert lisabench("report", gated.out / "head").returncode == 0
     page = (gated.out / "head" / "report.md").read_text()
     assert "in lockstep with another version" in page
+
+
+def test_pairs_that_build_at_the_same_time_measure_one_after_the_other(
+    repository, against, monkeypatch
+):
+    log = watch(repository, monkeypatch)
+    # As on a GPU that holds four pairs: the first pair tells what one needs.
+    monkeypatch.setattr(pairs, "pairs_that_fit", lambda runs: 4 if runs["base"] else 1)
+    begun, run = [], subprocesses.run
+
+    def counted(*commands, **more):
+        begun.append(len(commands))
+        return run(*commands, **more)
+
+    monkeypatch.setattr(subprocesses, "run", counted)
+    suite = suite_of(repository.parent, cases={"a": FAKE}, gate={"peak": 0.2})
+    gated = against(repository, suite, processes=3)
+    assert [number for number in begun if number > 1] == [2, 4], "pairs 2 and 3 are begun together"
+    assert (gated.done.returncode, gated.judged["in_turns"]) == (0, True), gated.done.stdout
+    blocks = [side for side, what in map(str.split, seen(log)) if what == "measure_block"]
+    head_first, base_first = ["head", "base"] * 2, ["base", "head"] * 2
+    assert blocks[:4] == head_first
+    assert sorted([blocks[4:8], blocks[8:]]) == [base_first, head_first], "one pair at a time"
+    for side in ("base", "head"):
+        assert {line["process"] for line in gated.run(side).samples} == {0, 1, 2}
+        parts = [gated.run(f"parts/{pair}-{side}") for pair in (1, 2, 3)]
+        assert [bool(part.quality) for part in parts] == [True, False, False]
 
 
 @pytest.mark.slow
@@ -606,7 +639,7 @@ def test_a_version_is_asked_what_it_can_do_and_an_older_one_that_lists_nothing_c
     monkeypatch.chdir(repository)
     with checked_out("HEAD", None) as (base, head):
         assert base.capabilities == frozenset()
-        assert head.capabilities == {LOCKSTEP, RUN_WITHOUT_MEMORY_PASS}
+        assert head.capabilities == {LOCKSTEP, RUN_WITHOUT_MEMORY_PASS, SHARED_MACHINE}
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from raw_runs import raw_run
 from run_factory import edit_lines, edit_run, write_run
 
-from lisabench.benchmarks.capabilities import RUN_WITHOUT_MEMORY_PASS
+from lisabench.benchmarks.capabilities import (
+    LOCKSTEP,
+    RUN_WITHOUT_MEMORY_PASS,
+    SHARED_MACHINE,
+)
+from lisabench.benchmarks.gate import pairs as pairs_module
 from lisabench.benchmarks.gate.merge import merge_runs
-from lisabench.benchmarks.gate.pairs import has_one_peak, memory_is_known
+from lisabench.benchmarks.gate.pairs import (
+    Pairing,
+    has_one_peak,
+    memory_is_known,
+    pairs_that_fit,
+)
 from lisabench.harness.records.run import Run, read_run
 from lisabench.reports.gate.baseline import reduced
 from lisabench.reports.gate.checks import Check, gate_checks
@@ -81,6 +92,8 @@ def test_where_the_memory_pass_failed_memory_is_not_known(tmp_path):
 class Versioned:
     """A version that can do what it is told."""
 
+    label = "a version"
+
     def __init__(self, *capabilities: str) -> None:
         self.capabilities = frozenset(capabilities)
 
@@ -95,6 +108,58 @@ NEWER, OLDER = Versioned(RUN_WITHOUT_MEMORY_PASS), Versioned()
 def test_both_sides_leave_memory_out_or_neither_does(tmp_path, base, head, expected):
     sides = {name: parts(tmp_path / name, [0, 0]) for name in ("base", "head")}
     assert memory_is_known([base, head], sides) is expected
+
+
+def of_gpu(folder: Path, held_gib: int, gpu_gib: int = 24, cases: int = 1) -> Run:
+    """Write a run of one process, whose cases hold so much of a GPU of that size each."""
+    part(folder, cases=cases)
+    context = 700 << 20
+    reserved = {"peak_reserved_bytes": (held_gib << 30) - context, "device_process_bytes": None}
+    edit_lines(folder / "memory.jsonl", lambda line: line | reserved)
+    edit_run(folder, passport=raw_run(folder).run["passport"] | {"gpu_memory_bytes": gpu_gib << 30})
+    return read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("held_gib", "cases", "host_gib", "expected"),
+    [
+        (5, 1, 1000, 2),  # two pairs take 20 of 22.8 GiB, three would take 30
+        (6, 1, 1000, 1),
+        (2, 2, 1000, 2),  # two cases of each version
+        (1, 1, 1000, 11),
+        (1, 1, 33, 2),  # two runs with one worker each take 16 GiB of the host
+        (20, 1, 1000, 1),  # one pair does not fit either, which is found when it is built
+    ],
+)
+def test_so_many_pairs_build_together_as_the_gpu_and_the_host_hold(
+    tmp_path, monkeypatch, held_gib, cases, host_gib, expected
+):
+    available = SimpleNamespace(available=host_gib << 30)
+    monkeypatch.setattr(pairs_module.psutil, "virtual_memory", lambda: available)
+    runs = {name: [of_gpu(tmp_path / name, held_gib, cases=cases)] for name in ("base", "head")}
+    assert pairs_that_fit(runs) == expected
+
+
+def test_pairs_build_one_after_the_other_on_a_cpu_and_where_nothing_is_known(tmp_path):
+    on_cpu = {name: [part(tmp_path / name, clock=CPU)] for name in ("base", "head")}
+    assert pairs_that_fit(on_cpu) == 1
+    without_memory = {name: [part(tmp_path / f"{name}-2", None)] for name in ("base", "head")}
+    assert pairs_that_fit(without_memory) == 1
+    assert pairs_that_fit({"base": [], "head": []}) == 1
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [
+        ([{LOCKSTEP, SHARED_MACHINE}] * 2, 3),
+        ([{LOCKSTEP}, {LOCKSTEP, SHARED_MACHINE}], 1),
+        ([{SHARED_MACHINE}, {LOCKSTEP, SHARED_MACHINE}], 1),
+    ],
+)
+def test_pairs_build_together_only_if_both_versions_can(monkeypatch, able, expected):
+    monkeypatch.setattr(pairs_module, "pairs_that_fit", lambda _: 4)
+    versions = [Versioned(*capabilities) for capabilities in able]
+    assert Pairing(versions).at_once({}, left=3) == expected
 
 
 def checks(

@@ -200,5 +200,5 @@ def test_both_versions_of_a_pair_are_invited_to_one_core_and_those_of_the_next_t
         for call in calls:
             call.folder.mkdir()
             (call.folder / "samples.jsonl").touch()
-        assert len(list(pairing.carry_out(calls))) == 2
+        assert len(list(pairing.carry_out([tuple(calls)]))) == 2
     assert invited == [[7, 7], [8, 8]]

@@ -60,7 +60,7 @@ def blocks(folder: Path, one: str, other: str, dies_in: int = -1) -> tuple[str, 
         for name, counts, dies in pair
     ]
     begun = [
-        subprocesses.Command(line, Path.cwd(), invited.environment(), invited.end)
+        subprocesses.Command(line, Path.cwd(), invited.environment(), invited.inherited)
         for line, invited in zip(lines, lockstep.invitations(), strict=True)
     ]
     done = subprocesses.run(*begun)
@@ -168,16 +168,24 @@ def records_of(folder: Path, outcome: tuple[str, str | None]) -> str:
 class Scripted:
     """A version whose process ends in lockstep with a code, a status of its only query, and a word.
 
-    Alone, it ends well.
+    Alone, it ends well. With the variable of pairs that share the machine, it ends well in lockstep
+    too, where there is no other pair.
     """
 
     def __init__(
-        self, name: str, home: Path, code: int = 0, outcome=OK, said: str = "", sleeps: int = 0
+        self,
+        name: str,
+        home: Path,
+        code: int = 0,
+        outcome=OK,
+        said: str = "",
+        sleeps: int = 0,
+        variable: str = lockstep.VARIABLE,
     ) -> None:
         self.name, self.label = name, name
         self.capabilities = {lockstep.PROTOCOL}
         self.script = PROCESS.format(
-            variable=lockstep.VARIABLE,
+            variable=variable,
             code=code,
             said=said,
             sleeps=sleeps,
@@ -195,7 +203,9 @@ def carried_out(
     folder: Path, pairing: Pairing, sides: list[Scripted], pair: int = 1
 ) -> list[tuple[str, int]]:
     one, other = (Call(version, [], folder / f"{pair}-{version.name}") for version in sides)
-    return [(call.version.name, done.returncode) for call, done in pairing.carry_out((one, other))]
+    return [
+        (call.version.name, done.returncode) for call, done in pairing.carry_out([(one, other)])
+    ]
 
 
 def a_pair(folder: Path, base: dict, head: dict) -> list[Scripted]:
@@ -230,6 +240,26 @@ def test_a_pair_that_cannot_stand_side_by_side_is_measured_again_one_after_the_o
         )
         == 1
     )
+
+
+@pytest.mark.parametrize("what", ["out of memory", "killed"])
+def test_pairs_that_cannot_be_built_at_the_same_time_are_measured_again_pair_by_pair(
+    tmp_path, capsys, what
+):
+    head, why = NO_ROOM[what]
+    sides = a_pair(tmp_path, {}, {**head, "variable": lockstep.SHARED_VARIABLE})
+    for side in sides:
+        side.capabilities.add(lockstep.SHARED_MACHINE)
+    pairing = Pairing(sides)
+    pairs = []
+    for pair in (1, 2):
+        one, other = (Call(side, [], tmp_path / f"{pair}-{side.name}") for side in sides)
+        pairs.append((one, other))
+    ended = [(call.folder.name, done.returncode) for call, done in pairing.carry_out(pairs)]
+    assert ended == [("1-base", 0), ("1-head", 0), ("2-base", 0), ("2-head", 0)]
+    assert pairing.in_lockstep, "a pair alone has room"
+    assert pairing.at_once({}, 5) == 1, "no further pairs are built together"
+    assert capsys.readouterr().err == f"warning: {why}: pairs are built one after the other\n"
 
 
 @pytest.mark.parametrize("code", [0, 1, 5])

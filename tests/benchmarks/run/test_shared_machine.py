@@ -1,0 +1,132 @@
+"""Pairs of runs that share a machine: they build at the same time, and one pair measures."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from lisabench.benchmarks import subprocesses
+from lisabench.benchmarks.run import lockstep
+from lisabench.benchmarks.run.lockstep import SharedMachine
+
+pytestmark = [
+    pytest.mark.no_clock,
+    pytest.mark.skipif(not lockstep.CAN_SHARE, reason="this system has no locks of files"),
+]
+
+# A round without a turn comes first, as in a run whose memory is known.
+RUN = """
+import os, signal, sys, time
+from types import SimpleNamespace
+from lisabench.benchmarks.run import lockstep
+
+pair, log, builds_s, dies = int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4] == "dies"
+
+def note(what, begun):
+    with open(log, "a") as file:
+        file.write(f"{pair} {what} {begun} {time.monotonic_ns()}\\n")
+
+suite = SimpleNamespace(trainings={}, plan=SimpleNamespace(gpu_memory=None), fits=[])
+mine = lockstep.lockstep_of_environment(suite)
+with mine.round():
+    pass
+for _ in range(2):
+    begun = time.monotonic_ns()
+    time.sleep(builds_s)
+    note("builds", begun)
+    with mine.round():
+        for _ in range(2):
+            with mine.turn():
+                begun = time.monotonic_ns()
+                if dies:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(0.02)
+                note("measures", begun)
+begun = time.monotonic_ns()
+time.sleep(0.02)
+note("ends", begun)
+"""
+SPANS = 2 * (1 + 2) + 1  # of each run: it builds and measures twice, and ends
+
+
+def spans_of(folder: Path, pairs: int, dying: int | None = None) -> list[tuple[int, str, int, int]]:
+    """Run pairs that share a machine; return pair, what, begin and end of all that they did."""
+    log = folder / "log"
+    commands = []
+    machines = [SharedMachine.opened(folder / "lock") for _ in range(pairs)]
+    for pair, machine in enumerate(machines):
+        for number, invited in enumerate(lockstep.invitations(machine=machine)):
+            dies = "dies" if pair == dying and number == 0 else ""
+            builds_s = str(0.05 * (1 + pair))
+            line = [sys.executable, "-c", RUN, str(pair), str(log), builds_s, dies]
+            commands.append(
+                subprocesses.Command(line, Path.cwd(), invited.environment(), invited.inherited)
+            )
+    done = subprocesses.run(*commands)
+    codes = [one.returncode for one in done]
+    expected = [0] * (2 * pairs)
+    if dying is not None:
+        expected[2 * dying] = -signal.SIGKILL
+    assert codes == expected, [one.stderr for one in done]
+    spans = []
+    for line in log.read_text().splitlines():
+        pair, what, begun, ended = line.split()
+        spans.append((int(pair), what, int(begun), int(ended)))
+    return spans
+
+
+def disturbed(spans: list[tuple[int, str, int, int]]) -> list[str]:
+    """Return what other pairs did while one measured."""
+    seen = []
+    for pair, what, begun, ended in spans:
+        for other, others_doing, other_begun, other_ended in spans:
+            overlap = begun < other_ended and other_begun < ended
+            if what == "measures" and other != pair and overlap:
+                seen.append(f"pair {other} {others_doing} while pair {pair} measures")
+    return seen
+
+
+def test_no_pair_does_anything_while_another_measures(tmp_path):
+    spans = spans_of(tmp_path, pairs=3)
+    assert len(spans) == 3 * 2 * SPANS
+    assert disturbed(spans) == []
+
+
+def test_all_pairs_build_before_the_first_one_measures(tmp_path):
+    spans = spans_of(tmp_path, pairs=3)
+    first_measured = min(begun for _, what, begun, _ in spans if what == "measures")
+    built_before = [pair for pair, what, _, ended in spans if ended <= first_measured]
+    assert sorted(set(built_before)) == [0, 1, 2]
+
+
+def test_a_run_that_is_killed_while_its_pair_measures_leaves_the_machine_to_the_others(tmp_path):
+    spans = spans_of(tmp_path, pairs=2, dying=0)
+    assert len(spans) == 2 * SPANS + SPANS + 1, "the killed one has built once"
+    assert disturbed(spans) == []
+
+
+def test_the_planted_error_is_seen_without_the_lock(tmp_path, monkeypatch):
+    """The check itself: pairs that know nothing of each other disturb each other."""
+    monkeypatch.setattr(lockstep, "SHARED_VARIABLE", "LISABENCH_NOBODY_READS_THIS")
+    assert disturbed(spans_of(tmp_path, pairs=3))
+
+
+def test_the_lock_is_taken_from_the_environment_once_and_no_worker_inherits_it(
+    tmp_path, monkeypatch
+):
+    machine = SharedMachine.opened(tmp_path / "lock")
+    with machine.copy_to_inherit() as copy:
+        number = os.dup(copy.fileno())
+    os.set_inheritable(number, True)
+    monkeypatch.setenv(lockstep.SHARED_VARIABLE, str(number))
+    taken = SharedMachine.of_environment()
+    assert not os.get_inheritable(number)
+    assert SharedMachine.of_environment() is None
+    taken.close()
+
+
+def test_a_run_that_shares_the_machine_with_no_pair_has_no_lock(monkeypatch):
+    monkeypatch.delenv(lockstep.SHARED_VARIABLE, raising=False)
+    assert SharedMachine.of_environment() is None
