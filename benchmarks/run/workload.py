@@ -19,7 +19,7 @@ from ..suite import AUTO
 KNOWN_ADAPTERS = ("lisa", "fake")
 QUALITY_PASS = "quality"
 MOST_NAMES = 6  # of more cases, it is said how many they are
-NEED_GPU = "take an NVIDIA GPU (device: cuda), and this machine has none"
+NEED_GPU = "an NVIDIA GPU (device: cuda), and this machine has none"
 TRAINING_S = 30.0  # of a training; how long it takes depends on its options
 TRIED_SHARE = 0.25  # of the cards, about: on the others the peak decides
 # Generated answers have some tens of tokens, each of which passes the language model once.
@@ -188,7 +188,8 @@ def announcement(suite: ResolvedSuite, queries: Queries, workload: Workload) -> 
     on_gpu = nvml.count() > 0
     need_gpu = [case.name for case in suite.models if case.device.startswith("cuda")]
     if need_gpu and not on_gpu:
-        lines.append(f"cannot run here: {_named(need_gpu)} {NEED_GPU}")
+        takes = "takes" if len(need_gpu) == 1 else "take"
+        lines.append(f"cannot run here: {_named(need_gpu)} {takes} {NEED_GPU}")
     elif any(case.adapter not in KNOWN_ADAPTERS for case in suite.models):
         lines.append(f"about {about}, if a query takes {UNKNOWN.query_s} s")
     else:

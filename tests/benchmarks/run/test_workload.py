@@ -40,10 +40,13 @@ def test_a_run_is_announced_pass_by_pass_with_its_time():
     ]
 
 
-def test_without_a_gpu_it_is_said_which_cases_cannot_run_in_place_of_a_time():
-    suite = load("claims")
+@pytest.mark.parametrize(
+    ("name", "need"), [("claims", "7 cases take"), ("training-7b", "clip-nf4 takes")]
+)
+def test_without_a_gpu_it_is_said_which_cases_cannot_run_in_place_of_a_time(name, need):
+    suite = load(name)
     text = announcement(suite, queries_of(suite), workload_of(suite, queries_of(suite)))
-    last = "cannot run here: 7 cases take an NVIDIA GPU (device: cuda), and this machine has none"
+    last = f"cannot run here: {need} an NVIDIA GPU (device: cuda), and this machine has none"
     assert text.splitlines()[-1] == last
 
 
