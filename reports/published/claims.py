@@ -1,8 +1,8 @@
 """The table of claims: what was published, what was measured, and what that means.
 
 A row is a claim in a regime: whether answers are given (teacher-forced) or generated. A claim may
-have been measured twice, on another day or machine. Then its row has both numbers, and a verdict
-that changed is inconclusive.
+have been measured twice, on another day or machine. Then its row has both numbers, and two verdicts
+that differ make it inconclusive.
 """
 
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ class Measured:
     Attributes:
         run: the published run.
         regime: in which its claims were measured, where they do not say it themselves.
-        again: the run that measured the same claims a second time.
+        other: another run that measured the same claims.
         only: how the claims begin that are shown; empty: all of them.
         without: how claims begin that are left out.
     """
 
     run: PublishedRun
     regime: str
-    again: PublishedRun | None = None
+    other: PublishedRun | None = None
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
@@ -103,9 +103,9 @@ def _second(claim: ClaimResult, measured: Measured) -> ClaimResult | None:
     It is the claim of the same words, quantity and candidate. A claim that the second run could not
     measure was measured once.
     """
-    if measured.again is None:
+    if measured.other is None:
         return None
-    for second in measured.again.summary.claims:
+    for second in measured.other.summary.claims:
         if _same_claim(claim, second) and second.verdict != "not measured":
             return second
     return None
@@ -123,7 +123,7 @@ def _same_claim(first: ClaimResult, second: ClaimResult) -> bool:
 def _row(claim: ClaimResult, second: ClaimResult | None, regime: str) -> Row:
     measured = _measured(claim)
     if second is not None:
-        measured = f"{measured}; again {_measured(second)}"
+        measured = f"{measured} and {_measured(second)}"
     if claim.verdict == "not measured":
         regime = DASH
     verdict = _verdict(claim, second)
@@ -160,7 +160,7 @@ def _verdict(claim: ClaimResult, second: ClaimResult | None) -> Markup:
     """Return the verdict. Two that differ make it inconclusive, and are named."""
     if second is None or second.verdict == claim.verdict:
         return bold(claim.verdict)
-    return Markup(f"{bold('inconclusive')}: {claim.verdict}, then {second.verdict}")
+    return Markup(f"{bold('inconclusive')}: {claim.verdict} and {second.verdict}")
 
 
 def _meaning(claim: ClaimResult, second: ClaimResult | None) -> str | None:

@@ -23,6 +23,7 @@ from .documents import ROOT, Tables, differing_blocks, write_blocks
 from .gates import PublishedGate, gates_table
 from .power import power_table
 from .records import published_run, published_study
+from .steps import Step, steps_table
 from .suites import ShippedSuite, suites_table
 
 # The run and the study of README's table and of the frontier picture. After a change, draw it
@@ -57,6 +58,16 @@ def causes_7b() -> str:
     """Return what sharing and NF4 cause, alone and together, teacher-forced."""
     run = published_run("claims")
     return causes.causes_table(run, ["clip-nf4", "sam-nf4"])
+
+
+def causes_execution_7b() -> str:
+    """Return what running eagerly, and then as CUDA graphs, saves the original."""
+    run = published_run("claims-execution")
+    to_graphs = [
+        Step("eagerly, without the original's habits", "dual-eager"),
+        Step("each stage as one CUDA graph of compiled layers", "dual"),
+    ]
+    return steps_table(run, "dual-upstream", to_graphs)
 
 
 def causes_generated_7b() -> str:
@@ -102,10 +113,11 @@ def throughput_7b() -> str:
 def claims_7b() -> str:
     """Return the claims of the modified LISA, each with its verdict."""
     run, generated = published_run("claims"), published_run("claims-generated")
+    first = published_run("claims-first")
     trainings = published_run("training-7b")
     return claims.claims_table(
         [
-            claims.Measured(run, "teacher-forced", without=("training of 7B",)),
+            claims.Measured(run, "teacher-forced", other=first, without=("training of 7B",)),
             claims.Measured(generated, "generated"),
             claims.Measured(trainings, "training", only=("training of 7B",)),
         ]
@@ -149,7 +161,7 @@ def what_suites_need() -> str:
             ShippedSuite("claims-tiny", "CPU", memory="none"),
             ShippedSuite("claims", "GPU", folder="claims"),
             ShippedSuite("claims-generated", "GPU", folder="claims-generated"),
-            ShippedSuite("claims-execution", "GPU"),
+            ShippedSuite("claims-execution", "GPU", folder="claims-execution"),
             ShippedSuite("claims-sizes", "GPU"),
             ShippedSuite("claims-answers", "GPU"),
             ShippedSuite("factorial-tiny", "CPU or GPU"),
@@ -207,6 +219,7 @@ TABLES: Tables = {
     "costs-7b": costs_7b,
     "causes-7b": causes_7b,
     "causes-generated-7b": causes_generated_7b,
+    "causes-execution-7b": causes_execution_7b,
     "graphs-7b": graphs_7b,
     "answers-7b": answers_7b,
     "throughput-7b": throughput_7b,

@@ -112,8 +112,8 @@ def test_a_run_may_show_some_of_its_claims(run):
 
 def test_two_measurements_that_agree_are_both_shown(run):
     again = FASTER.model_copy(update={"measured": 0.71, "interval": (0.69, 0.73)})
-    table = claims_table([Measured(run(FASTER), "forced", again=run(again))])
-    assert rows(table)[1][3:5] == ["0.70x [0.68, 0.72]; again 0.71x [0.69, 0.73]", "**confirmed**"]
+    table = claims_table([Measured(run(FASTER), "forced", other=run(again))])
+    assert rows(table)[1][3:5] == ["0.70x [0.68, 0.72] and 0.71x [0.69, 0.73]", "**confirmed**"]
     assert table.endswith(
         "Measured twice: 1. The same verdict both times: 1. Intervals of the two that overlap: "
         "1 of 1."
@@ -121,10 +121,10 @@ def test_two_measurements_that_agree_are_both_shown(run):
 
 
 def test_a_verdict_that_changed_is_inconclusive_and_both_are_named(run):
-    table = claims_table([Measured(run(FASTER), "forced", again=run(SLOWER))])
+    table = claims_table([Measured(run(FASTER), "forced", other=run(SLOWER))])
     assert rows(table)[1][3:] == [
-        "0.70x [0.68, 0.72]; again 0.90x [0.85, 0.95]",
-        "**inconclusive**: confirmed, then refuted",
+        "0.70x [0.68, 0.72] and 0.90x [0.85, 0.95]",
+        "**inconclusive**: confirmed and refuted",
         DISAGREE,
     ]
     assert table.endswith("both times: 0. Intervals of the two that overlap: 0 of 1.")
@@ -134,12 +134,12 @@ def test_what_the_second_run_did_not_measure_was_measured_once(run):
     not_again = FASTER.model_copy(
         update={"measured": None, "interval": None, "verdict": "not measured"}
     )
-    table = claims_table([Measured(run(FASTER), "forced", again=run(not_again))])
+    table = claims_table([Measured(run(FASTER), "forced", other=run(not_again))])
     assert rows(table)[1][3:] == ["0.70x [0.68, 0.72]", "**confirmed**"]
     assert "twice" not in table
 
 
 def test_a_claim_of_another_case_is_no_second_measurement(run):
     other = FASTER.model_copy(update={"candidate": "sam"})
-    table = claims_table([Measured(run(FASTER), "forced", again=run(other))])
+    table = claims_table([Measured(run(FASTER), "forced", other=run(other))])
     assert "again" not in table
