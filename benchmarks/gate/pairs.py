@@ -38,8 +38,9 @@ from .versions import Version
 MEASURED = (0, NO_BETTER, RunFailed.exit_code)
 MEMORY_PROCESSES = "plan.memory_processes"
 PAIRS_WITH_MEMORY = 2  # after so many, memory may be left out
-# What a process that builds 7B for a GPU holds of the host's memory. A run itself holds less.
-HOST_BYTES = 4 << 30
+# What a process that builds 7B for a GPU holds of the host's memory: twenty processes of five pairs
+# took 23 GiB. A run itself holds less.
+HOST_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,10 @@ def lisabench(tree: Path, *words: object) -> int:
         home.mkdir()
         (home / "lisabench").symlink_to(tree)
     # PYTHONSAFEPATH keeps Python from putting the tree itself first, which has a folder `datasets`.
-    variables = {"PYTHONPATH": str(home), "PYTHONSAFEPATH": "1"}
+    paths = [str(home)]
+    if os.environ.get("PYTHONPATH"):
+        paths.append(os.environ["PYTHONPATH"])
+    variables = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
     line = [sys.executable, "-m", "lisabench.cli", *map(str, words)]
     done = subprocess.run(line, cwd=tree, env=os.environ | variables, check=False)
     return done.returncode

@@ -154,6 +154,50 @@ def first_gate_ms() -> str:
     return f"{np.median(times_ms):.0f}"
 
 
+GRAPHED_GATE = "graphed-lisa-7b"
+
+
+def first_graphed_gate() -> list[str]:
+    """Return the time of the unchanged tree's gate, as its check.json has it, and its seconds."""
+    folder = published.GATES / GRAPHED_GATE / "unchanged"
+    checks = json.loads((folder / "check.json").read_text())["checks"]
+    (time,) = [check for check in checks if check["metric"] == "time.end_to_end"]
+    assert time["verdict"] == "inconclusive"
+    seconds = json.loads((folder / "gate.json").read_text())["seconds"]
+    return [f"{time['change']:.3f}x [{time['low']:.3f}, {time['high']:.3f}]", f"{seconds:.0f}"]
+
+
+def graphed_gate_noise() -> float:
+    """Return the standard deviation of the log ratios of that gate's pairs."""
+    return float(np.std(published.gate_pairs("unchanged", GRAPHED_GATE), ddof=1))
+
+
+def graphed_gate_llm_ms() -> tuple[float, float]:
+    """Return the least and the largest median of the language model over that gate's processes."""
+    medians = []
+    for side in ("base", "head"):
+        run = published.raw_run(published.GATES / GRAPHED_GATE / "unchanged" / side)
+        medians += llm_medians_ms(run.samples).values()
+    assert len(medians) == 12
+    return min(medians), max(medians)
+
+
+def llm_medians_ms(lines: list[dict]) -> dict[int, float]:
+    """Return the median time of the language model in each process."""
+    times_ms: dict[int, list[float]] = {}
+    for line in lines:
+        time_ms = line["regions"]["llm"]["inclusive_ns"] / 1e6
+        times_ms.setdefault(line["process"], []).append(time_ms)
+    return {process: float(np.median(times)) for process, times in times_ms.items()}
+
+
+def llm_spread(name: str) -> float:
+    """Return the standard deviation over processes of a case's language model, in percent."""
+    lines = [line for line in published.raw_records(NEW).samples if line["case"] == name]
+    medians = list(llm_medians_ms(lines).values())
+    return 100 * float(np.std(np.log(medians), ddof=1))
+
+
 def further_token_ms(name: str) -> str:
     """``4.91``: the milliseconds of a further token."""
     return formatting.milliseconds(case(ANSWERS, name).time.further_token_ms)
@@ -346,6 +390,18 @@ SENTENCES = [
     # the gate on a GPU
     Sentence(GATE, "had a standard deviation of {} %", lambda: [f"{100 * gate_noise():.2f}"]),
     Sentence(GATE, "The {} % are of ten pairs", lambda: [f"{100 * gate_noise():.2f}"]),
+    Sentence(GATE, "It was inconclusive: {}, after {} s in all", first_graphed_gate),
+    Sentence(GATE, "Its pairs vary by {} %.", lambda: [f"{100 * graphed_gate_noise():.2f}"]),
+    Sentence(
+        GATE,
+        "which is in NF4, took {} to {} ms in the twelve processes",
+        lambda: [f"{edge:.1f}" for edge in graphed_gate_llm_ms()],
+    ),
+    Sentence(
+        GATE,
+        "NF4 language models of `results/claims` differed by at most {} % from process to process",
+        lambda: [f"{max(llm_spread(name) for name in IN_NF4):.2f}"],
+    ),
     Sentence(
         GATE,
         "Without CPU pinning, an unchanged tree had {}",

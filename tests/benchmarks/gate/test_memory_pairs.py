@@ -127,7 +127,7 @@ def of_gpu(folder: Path, held_gib: int, gpu_gib: int = 24, cases: int = 1) -> Ru
         (6, 1, 1000, 1),
         (2, 2, 1000, 2),  # two cases of each version
         (1, 1, 1000, 11),
-        (1, 1, 33, 2),  # two runs with one worker each take 16 GiB of the host
+        (1, 1, 17, 2),  # two runs with one worker each take 8 GiB of the host
         (20, 1, 1000, 1),  # one pair does not fit either, which is found when it is built
     ],
 )
