@@ -18,6 +18,7 @@ from pathlib import Path
 from ...harness import terminal
 from ...harness.errors import LisabenchError
 from . import causes, claims, costs, quality
+from .cards import cards_table
 from .costs import Rows
 from .documents import ROOT, Tables, differing_blocks, write_blocks
 from .gates import PublishedGate, gates_table
@@ -110,6 +111,16 @@ def throughput_7b() -> str:
     return costs.table_of_cases(columns, [Rows(run, remarks=UPSTREAM)])
 
 
+def which_card_runs() -> str:
+    """Return which card answers queries, for each case at 7B and 13B."""
+    return cards_table([published_run("cards-7b")], "case")
+
+
+def which_card_trains() -> str:
+    """Return which card trains 7B, for each training."""
+    return cards_table([published_run("training-7b")], "training")
+
+
 def claims_7b() -> str:
     """Return the claims of the modified LISA, each with its verdict."""
     run, generated = published_run("claims"), published_run("claims-generated")
@@ -152,9 +163,7 @@ def gate_power() -> str:
 
 def what_suites_need() -> str:
     """Return what each shipped suite needs."""
-    of_training = (
-        ", with the CUDA context, under a cap of 24 GB; an uncapped training may take more"
-    )
+    of_training = ", reserved by the allocator and all outside of it"
     return suites_table(
         [
             ShippedSuite("tiny", "CPU or GPU", "packaged"),
@@ -173,7 +182,7 @@ def what_suites_need() -> str:
             ShippedSuite("batch-7b", "GPU"),
             ShippedSuite("resolution-7b", "GPU"),
             ShippedSuite("throughput-tiny", "CPU", memory="none"),
-            ShippedSuite("cards-7b", "GPU"),
+            ShippedSuite("cards-7b", "GPU", folder="cards-7b"),
             ShippedSuite(
                 "fits-8gb", "GPU", folder="fits-8gb", duration="not measured: time was left out"
             ),
@@ -223,6 +232,8 @@ TABLES: Tables = {
     "graphs-7b": graphs_7b,
     "answers-7b": answers_7b,
     "throughput-7b": throughput_7b,
+    "which-card-runs": which_card_runs,
+    "which-card-trains": which_card_trains,
     "claims-7b": claims_7b,
     "gates": gates,
     "gate-power": gate_power,

@@ -51,6 +51,7 @@ IN_NF4 = ("dual-nf4", "clip-nf4", "sam-nf4")
 
 
 GRAPHS = "graphs-7b"
+CARDS = "cards-7b"
 ANSWERS = "answers-7b"
 THROUGHPUT = "throughput-7b"
 
@@ -65,14 +66,77 @@ def of_encoder(words: str, encoder: str, run: str = NEW) -> ClaimResult:
     return found
 
 
-def answered_under_the_cap() -> tuple[int, int]:
-    """Return how many queries each process answered under the cap, and how many it got."""
-    counts = set()
-    for name in (NEW, GENERATED):
-        for measured in published.records(name).cases:
-            counts |= {(fit.answered, fit.asked) for fit in measured.fits}
-    ((answered, asked),) = counts
-    return answered, asked
+def answered_under_the_cap() -> list[str]:
+    """Return how many queries each capped process of generated answers answered, and got."""
+    fits = published.raw_records(GENERATED).fits
+    assert {line["case"] for line in fits} == {"clip-nf4", "sam-nf4"}
+    ((answered, asked),) = {(line["answered"], line["asked"]) for line in fits}
+    return [str(answered), str(asked)]
+
+
+def answered_without_a_cap(run: str, names: tuple[str, ...]) -> list[str]:
+    """Return how many queries each uncapped process of these cases answered, and got.
+
+    No process of theirs was capped.
+    """
+    raw = published.raw_records(run)
+    assert not [line for line in raw.fits if line["case"] in names]
+    lines = [line for line in raw.memory if line["case"] in names and line["stage"] != "build"]
+    (answered,) = {line["queries"] for line in lines}
+    asked = raw.run["plan"]["memory_queries"]
+    return [str(answered), str(raw.run["data"]["count"] if asked == "all" else asked)]
+
+
+def taken_on_card(name: str, card: str | None = None) -> str:
+    """``7.94``: the GiB that the process took which was capped to a card; None: without a cap."""
+    if card is None:
+        lines = [line for line in published.raw_records(CARDS).memory if line["case"] == name]
+    else:
+        fits = published.raw_records(CARDS).fits
+        lines = [line for line in fits if (line["case"], line["card"]) == (name, card)]
+    reserved_bytes = max(line["peak_reserved_bytes"] for line in lines)
+    (outside_bytes,) = {line["beside_bytes"] for line in lines if line.get("beside_bytes")}
+    return f"{(reserved_bytes + outside_bytes) / 2**30:.2f}"
+
+
+def published_cases(size: str, nf4: bool) -> list[str]:
+    """Return the cases of `cards-7b` of a size, in NF4 or not."""
+    names = [one.name for one in published.records(CARDS).cases]
+    return [name for name in names if ("13b" in name) == (size == "13b") and ("nf4" in name) == nf4]
+
+
+def taken_range(names: list[str]) -> list[str]:
+    """Return the least and the most GiB that these cases took without a cap."""
+    taken = sorted((taken_on_card(name) for name in names), key=float)
+    return [taken[0], taken[-1]]
+
+
+def weights_gib(name: str) -> str:
+    """``7.24``: the GiB that building a case asked the allocator for."""
+    lines = published.raw_records(CARDS).memory
+    (build,) = [line for line in lines if (line["case"], line["stage"]) == (name, "build")]
+    return f"{build['weights_bytes'] / 2**30:.2f}"
+
+
+def outside_allocator_range() -> list[str]:
+    """Return the least and the most GiB outside of the allocator, of all processes."""
+    raw = published.raw_records(CARDS)
+    lines = [*raw.memory, *raw.fits]
+    outside = [line["beside_bytes"] / 2**30 for line in lines if line.get("beside_bytes")]
+    return [f"{min(outside):.2f}", f"{max(outside):.2f}"]
+
+
+def answered_in_memory_pass() -> list[str]:
+    """Return how many queries each case of `cards-7b` answered without a cap, and got."""
+    raw = published.raw_records(CARDS)
+    (answered,) = {line["queries"] for line in raw.memory if line["stage"] != "build"}
+    assert raw.run["plan"]["memory_queries"] == "all"
+    return [str(answered), str(raw.run["data"]["count"])]
+
+
+def longest_prompt() -> str:
+    """Return the tokens of the longest prompt of all cases."""
+    return str(max(line.get("prompt_tokens", 0) for line in published.raw_records(CARDS).memory))
 
 
 def busy_share(run: str, name: str) -> float:
@@ -370,22 +434,62 @@ SENTENCES = [
     # results, 8 GB
     Sentence(
         RESULTS,
-        "All in NF4 and teacher-forced, `clip-nf4` takes {} and `sam-nf4` {} (`results/claims`). "
-        "With generated answers of 16 tokens, under a cap of 8 GB, they take {} and {} "
-        "(`results/claims-generated`). Each answered {} of {} queries under the cap.",
+        "Teacher-forced, `clip-nf4` and `sam-nf4` answered {} of {} queries without a cap, and "
+        "their peaks decide. With generated answers, they answered {} of {} queries under the cap.",
         lambda: [
-            *(
-                claim_measured(of_encoder("inference of 7B", encoder, run))
-                for run in (NEW, GENERATED)
-                for encoder in ("CLIP", "SAM")
-            ),
-            *map(str, answered_under_the_cap()),
+            *answered_without_a_cap(NEW, ("clip-nf4", "sam-nf4")),
+            *answered_under_the_cap(),
         ],
     ),
     Sentence(
         RESULTS,
-        "`dual-nf4` takes {}, `clip-nf4` {} and `sam-nf4` {} (`results/fits-8gb`)",
+        "`clip-13b-nf4` took {} of 8 GiB, and `dual` and `dual-16` {} of 16 GiB",
+        lambda: [
+            taken_on_card("clip-13b-nf4", "8GB"),
+            *{taken_on_card(name, "16GB") for name in ("dual", "dual-16")},
+        ],
+    ),
+    Sentence(
+        RESULTS,
+        "Their weights are {} and {} GiB. Without a cap they took {} and {} GiB. `dual-13b` was "
+        "not tried under a cap: its peak of {} GiB decides.",
+        lambda: [
+            *(weights_gib(name) for name in ("dual-13b-nf4", "clip-13b")),
+            *(taken_on_card(name) for name in ("dual-13b-nf4", "clip-13b", "dual-13b")),
+        ],
+    ),
+    Sentence(
+        RESULTS,
+        "such as the CUDA context: {} to {} GiB",
+        outside_allocator_range,
+    ),
+    Sentence(
+        RESULTS,
+        "each case answered {} of {} queries. The longest prompt had {} tokens.",
+        lambda: [*answered_in_memory_pass(), longest_prompt()],
+    ),
+    Sentence(
+        RESULTS,
+        "under a cap of 8 GB `dual-nf4` takes {}, `clip-nf4` {} and `sam-nf4` {} by the driver "
+        "(`results/fits-8gb`)",
         lambda: [driver_gib("fits-8gb", name) for name in IN_NF4],
+    ),
+    Sentence(
+        LOG,
+        "Measured: in bf16 {} to {} GiB, so that 16 GB are needed",
+        lambda: taken_range(published_cases("7b", nf4=False)),
+    ),
+    Sentence(
+        LOG,
+        "under that cap; in NF4 {} to {} GiB.",
+        lambda: taken_range(published_cases("7b", nf4=True)),
+    ),
+    Sentence(
+        LOG,
+        "Measured: {} and {} GiB in bf16, {} and {} GiB in NF4 (`dual-13b`, `clip-13b`).",
+        lambda: [
+            taken_on_card(name) for name in ("dual-13b", "clip-13b", "dual-13b-nf4", "clip-13b-nf4")
+        ],
     ),
     # the gate on a GPU
     Sentence(GATE, "had a standard deviation of {} %", lambda: [f"{100 * gate_noise():.2f}"]),
