@@ -49,9 +49,9 @@ def runs(folder: str | Path) -> "pd.DataFrame":
 def runs_table(folder: Path) -> Table:
     """Return a row for each run and training below a folder, newest first.
 
-    The ratio of a run is that of its fastest variant to the reference, as its ``summary.json`` has
-    it: of the time of a query, or of the queries per second. A run whose files are damaged has a
-    row too, which says so.
+    The ratio of a run is that of its fastest variant to the reference, of those that answer in the
+    same way (teacher-forced, or generated). It is as its ``summary.json`` has it: of the time of a
+    query, or of the queries per second. A run whose files are damaged has a row too, which says so.
 
     Raises:
         UsageError: there is no such folder.
@@ -125,17 +125,24 @@ def _training_facts(folder: Path, content: Mapping[str, Any]) -> dict[str, Value
 
 
 def _main_ratio(folder: Path) -> dict[str, Value]:
-    """Return the ratio of the fastest variant; nothing without a report, or without a variant."""
+    """Return the ratio of the fastest variant; nothing without a report, or without a variant.
+
+    A variant whose answers come about in another way, such as one that is given its answer while
+    the reference generates it, is no faster model, and left out.
+    """
     if not (folder / SUMMARY).is_file():
         return {}
     try:
         summary = read_summary(folder)
     except LisabenchError as error:
         return {"problem": str(error)}
-    comparisons = [comparison for comparison in summary.comparisons if not comparison.same_settings]
+    answer_of = {case.name: (case.settings or {}).get("answer") for case in summary.cases}
     of = "throughput" if summary.measures_throughput else "time"
     fastest, least_time = None, math.inf
-    for comparison in comparisons:
+    for comparison in summary.comparisons:
+        answers_alike = answer_of.get(comparison.candidate) == answer_of.get(comparison.reference)
+        if comparison.same_settings or not answers_alike:
+            continue
         time_ratio = comparison.end_to_end.ratio
         if time_ratio is not None and time_ratio < least_time:
             fastest, least_time = comparison, time_ratio

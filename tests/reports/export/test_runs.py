@@ -46,6 +46,16 @@ def test_runs_are_listed_newest_first_with_what_they_found(folder):
     assert "not JSON" in table.problem[2]
 
 
+def test_a_case_that_answers_in_another_way_is_not_the_fastest_variant():
+    published = lisabench.runs(RESULTS).set_index("folder")
+    summary = json.loads((RESULTS / "claims-generated" / "summary.json").read_text())
+    ratios = {pair["candidate"]: pair["end_to_end"]["ratio"] for pair in summary["comparisons"]}
+    assert min(ratios, key=ratios.__getitem__) == "clip-nf4-as-used", "given, not generated"
+    row = published.loc["claims-generated"]
+    assert row.fastest in ("clip", "clip-nf4") and row.ratio == ratios[row.fastest]
+    assert published.loc["claims"].fastest == "clip"
+
+
 def test_the_list_is_markdown_in_a_pipe_and_text_is_data(folder):
     done = command("runs", folder)
     assert done.returncode == 0, done.stderr
