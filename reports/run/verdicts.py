@@ -278,7 +278,8 @@ def in_a_sentence(summary: Summary) -> str:
 
     Such as ``clip and sam are faster than dual. Whether their masks are as good, 16 images cannot
     tell.`` Before it comes what a reader must know first: checkpoints that are refused, whether
-    the cases fit the card that they were capped to, and whether the run was stopped.
+    the cases fit the card that they were capped to, whether the run was stopped, and how much of a
+    suite about cards runs on each.
     """
     sentences = []
     for against in summary.against_trivial_baselines:
@@ -288,9 +289,11 @@ def in_a_sentence(summary: Summary) -> str:
                 f"baseline {against.baseline}."
             )
     sentences += [_on_card(summary), _out_of_memory(summary), _how_it_ended(summary)]
+    sentences += _on_cards(summary)
     comparisons = [one for one in summary.comparisons if not one.same_settings]
     if not comparisons:
-        sentences.append(_nothing_compared(summary))
+        if not summary.cards:
+            sentences.append(_nothing_compared(summary))
         return " ".join(sentence for sentence in sentences if sentence)
     by_quantity = _by_word(comparisons, summary)
     reference = _reference(comparisons)
@@ -336,6 +339,36 @@ def _on_card(summary: Summary) -> str:
         subject = _subject(unknown, cases, "cases")
         clauses.append(f"whether {subject} would fit a card of {card} is not known")
     return _sentence(clauses)
+
+
+def _on_cards(summary: Summary) -> list[str]:
+    """Return how many cases and trainings run on each card of the suite, a sentence for each kind.
+
+    Such as ``Of 18 cases, 9 run on 8GB and 10 on 12GB.``
+    """
+    sentences = []
+    for kind in ("case", "training"):
+        rows = [row for row in summary.cards if row.kind == kind]
+        if not rows:
+            continue
+        counts, unknown = [], 0
+        for verdicts in zip(*(row.cards for row in rows), strict=True):
+            words = [verdict.fits for verdict in verdicts]
+            counts.append((words.count("yes"), verdicts[0].card))
+            unknown += sum(word not in ("yes", "no") for word in words)
+        if len(rows) == 1:
+            cards = [card for count, card in counts if count]
+            where = f"on {listed(cards)}" if cards else "on none of the cards"
+            text = f"{rows[0].name} runs {where}"
+        else:
+            (first, card), *others = counts
+            verb = "runs" if first == 1 else "run"
+            parts = [f"{first} {verb} on {card}", *(f"{count} on {card}" for count, card in others)]
+            text = f"Of {len(rows)} {kind}s, {listed(parts)}"
+        if unknown:
+            text += f"; on {unknown} more of these cards it is not known"
+        sentences.append(f"{text}.")
+    return sentences
 
 
 def _out_of_memory(summary: Summary) -> str:

@@ -22,6 +22,7 @@ from lisabench.reports.page import terminal
 from lisabench.reports.page.page import report_text
 from lisabench.reports.peaks import OnCard, bytes_on_card
 from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.verdicts import in_a_sentence
 
 pytestmark = pytest.mark.no_clock
 
@@ -98,6 +99,23 @@ def test_the_limited_process_decides_where_there_was_one_and_the_peak_elsewhere(
     }
     (sam,) = [row for row in summary.cards if row.name == "sam"]
     assert (sam.cards[1].done, sam.cards[1].of) == (4, 4)
+    counted = "Of 3 cases, 2 run on 8GB, 2 on 12GB, 2 on 16GB and 3 on 24GB."
+    assert in_a_sentence(summary).startswith(counted)
+
+
+def test_the_headline_names_a_single_case_and_says_how_often_it_is_not_known(tmp_path):
+    (run_on_cards(tmp_path) / "fits.jsonl").unlink()
+    summary = summarise(read_run(tmp_path))
+    unknown = "2 on 16GB and 3 on 24GB; on 2 more of these cards it is not known."
+    assert unknown in in_a_sentence(summary)
+    (sam,) = [row for row in summary.cards if row.name == "sam"]
+    alone = summary.model_copy(update={"cards": [sam], "comparisons": []})
+    assert in_a_sentence(alone) == (
+        "sam runs on 12GB, 16GB and 24GB; on 1 more of these cards it is not known."
+    )
+    nowhere = [one.model_copy(update={"fits": "no"}) for one in sam.cards]
+    alone = alone.model_copy(update={"cards": [sam.model_copy(update={"cards": nowhere})]})
+    assert in_a_sentence(alone) == "sam runs on none of the cards."
 
 
 def test_a_limited_process_that_took_more_than_the_card_cannot_tell(tmp_path):
