@@ -13,6 +13,7 @@ one that ended may have had less to do. Whoever started the two ends the other r
 Messages are single bytes:
 
     ready    sent and awaited at the start of a round
+    here     sent and awaited before the first turn of a round, if other pairs share the machine
     turn     it is your turn
     done     sent and awaited at the end of a round; the sender needs no turn any more
 """
@@ -43,11 +44,12 @@ VARIABLE = "LISABENCH_LOCKSTEP"
 NEEDS_MACHINE = (
     "trainings, and processes that are limited to a card, need the machine for themselves"
 )
-# The same of pairs that share a machine. The number changes with the meaning of the lock.
-SHARED_MACHINE = "shared-machine/1"
+# The same of pairs that share a machine. The number changes with the meaning of the lock, and with
+# that of `HERE`.
+SHARED_MACHINE = "shared-machine/2"
 SHARED_VARIABLE = "LISABENCH_SHARED_MACHINE"
 CAN_SHARE = fcntl is not None
-READY, TURN, DONE, GONE = b"r", b"t", b"d", b""
+READY, HERE, TURN, DONE, GONE = b"r", b"h", b"t", b"d", b""
 LIMIT_S = 3600.0  # of one wait: the other run may build a large model for minutes
 
 
@@ -176,6 +178,7 @@ class Lockstep:
         self._core: int | None = None
         self._rotation = CoreRotation()
         self._has_turn = True
+        self._has_machine = True
         self._peer_is_done = True
         if invitation is not None:
             self._peer = invitation.end
@@ -206,6 +209,7 @@ class Lockstep:
         self._send(READY)
         self._await(READY)
         self._has_turn = self._is_first
+        self._has_machine = self._machine is None
         self._peer_is_done = self.alone
         yield
         self._send(DONE)
@@ -217,17 +221,30 @@ class Lockstep:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Have the machine to oneself, within a round."""
+        # At the first turn, and not at the start of the round: a round may have no turns, and would
+        # wait all the same until the other pairs have built.
+        if not self._has_machine:
+            self._have_machine()
         if not self._has_turn and not self._peer_is_done:
             # `DONE`, or that the other run is gone, leaves the rest of the round to this one.
             self._peer_is_done = self._await(TURN, DONE) != TURN
-        # At the first turn, and not at the start of the round: a round may have no turns, and would
-        # wait all the same until the other pairs have built.
-        if self._machine is not None:
-            self._machine.have_alone()
         yield
         self._has_turn = False
         if not self._peer_is_done:
             self._send(TURN)
+
+    def _have_machine(self) -> None:
+        """Wait until no other pair does anything."""
+        assert self._machine is not None  # otherwise this run has the machine
+        # Until the other run is here too, or done, it may build out of its turn. The pair must keep
+        # its share as long.
+        self._send(HERE)
+        if not self._peer_is_done:
+            self._peer_is_done = self._await(HERE, DONE) != HERE
+        # Both runs wait here for the other pairs, however long they measure. If one waited for its
+        # turn meanwhile, it would give up after `LIMIT_S`.
+        self._machine.have_alone()
+        self._has_machine = True
 
     def _send(self, message: bytes) -> None:
         try:
@@ -248,9 +265,8 @@ class Lockstep:
 
     def _receive(self, peer: socket.socket) -> bytes:
         try:
-            return peer.recv(
-                1
-            )  # the system wakes this process: a loop would disturb the other's times
+            # The system wakes this process: a loop would disturb the other's times.
+            return peer.recv(1)
         except ConnectionResetError:
             return GONE
         except TimeoutError:

@@ -23,6 +23,7 @@ from types import SimpleNamespace
 from lisabench.benchmarks.run import lockstep
 
 pair, log, builds_s, dies = int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4] == "dies"
+builds_in_round_s, measures_s, lockstep.LIMIT_S = map(float, sys.argv[5:])
 
 def note(what, begun):
     with open(log, "a") as file:
@@ -37,12 +38,16 @@ for _ in range(2):
     time.sleep(builds_s)
     note("builds", begun)
     with mine.round():
+        if builds_in_round_s:  # as the memory pass on a GPU
+            begun = time.monotonic_ns()
+            time.sleep(builds_in_round_s)
+            note("builds", begun)
         for _ in range(2):
             with mine.turn():
                 begun = time.monotonic_ns()
                 if dies:
                     os.kill(os.getpid(), signal.SIGKILL)
-                time.sleep(0.02)
+                time.sleep(measures_s)
                 note("measures", begun)
 begun = time.monotonic_ns()
 time.sleep(0.02)
@@ -51,8 +56,24 @@ note("ends", begun)
 SPANS = 2 * (1 + 2) + 1  # of each run: it builds and measures twice, and ends
 
 
-def spans_of(folder: Path, pairs: int, dying: int | None = None) -> list[tuple[int, str, int, int]]:
-    """Run pairs that share a machine; return pair, what, begin and end of all that they did."""
+def spans_of(
+    folder: Path,
+    pairs: int,
+    dying: int | None = None,
+    in_round_s: tuple[float, float] = (0, 0),
+    measures_s: float = 0.02,
+    limit_s: float = lockstep.LIMIT_S,
+) -> list[tuple[int, str, int, int]]:
+    """Run pairs that share a machine; return pair, what, begin and end of all that they did.
+
+    Args:
+        folder: an empty one.
+        pairs: how many.
+        dying: the pair whose first run is killed in its turn.
+        in_round_s: how long each run of the first pair builds within a round, outside of its turn.
+        measures_s: how long a turn is.
+        limit_s: how long a run waits for the other one of its pair.
+    """
     log = folder / "log"
     commands = []
     machines = [SharedMachine.opened(folder / "lock") for _ in range(pairs)]
@@ -60,7 +81,8 @@ def spans_of(folder: Path, pairs: int, dying: int | None = None) -> list[tuple[i
         for number, invited in enumerate(lockstep.invitations(machine=machine)):
             dies = "dies" if pair == dying and number == 0 else ""
             builds_s = str(0.05 * (1 + pair))
-            line = [sys.executable, "-c", RUN, str(pair), str(log), builds_s, dies]
+            seconds = [str(0 if pair else in_round_s[number]), str(measures_s), str(limit_s)]
+            line = [sys.executable, "-c", RUN, str(pair), str(log), builds_s, dies, *seconds]
             commands.append(
                 subprocesses.Command(line, Path.cwd(), invited.environment(), invited.inherited)
             )
@@ -105,6 +127,21 @@ def test_a_run_that_is_killed_while_its_pair_measures_leaves_the_machine_to_the_
     spans = spans_of(tmp_path, pairs=2, dying=0)
     assert len(spans) == 2 * SPANS + SPANS + 1, "the killed one has built once"
     assert disturbed(spans) == []
+
+
+@pytest.mark.parametrize("in_round_s", [(0, 0.5), (0.5, 0)])
+def test_a_pair_keeps_its_share_until_neither_of_its_runs_builds(tmp_path, in_round_s):
+    spans = spans_of(tmp_path, pairs=2, in_round_s=in_round_s)
+    assert len(spans) == 2 * 2 * SPANS + 2
+    assert disturbed(spans) == []
+
+
+def test_a_run_waits_for_as_long_as_the_other_pairs_measure(tmp_path):
+    """Neither run takes the time of the other pairs for a silence of its own one."""
+    measures_s, limit_s = 0.25, 1.5
+    assert 2 * (2 * 2 * measures_s) > limit_s, "two other pairs measure for longer"
+    spans = spans_of(tmp_path, pairs=3, measures_s=measures_s, limit_s=limit_s)
+    assert len(spans) == 3 * 2 * SPANS
 
 
 def test_the_planted_error_is_seen_without_the_lock(tmp_path, monkeypatch):
