@@ -3,7 +3,7 @@
 All texts are plain: the template escapes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -145,6 +145,7 @@ class Content:
         facts: about data, machine and date.
         cards: of the candidates.
         has_groups: whether not all cards have the same reference.
+        silent: the quantities of which no card says anything, and why; all give one reason.
         warnings, more_warnings: the gravest and the others, one of each cause, as messages in
             which names of commands are in backticks.
         rows: of the cases.
@@ -164,6 +165,7 @@ class Content:
     facts: Sequence[str]
     cards: Sequence[Card]
     has_groups: bool
+    silent: Mapping[str, str]
     warnings: Sequence[str]
     more_warnings: Sequence[str]
     rows: Sequence[CaseRow]
@@ -182,15 +184,16 @@ class Content:
 
 def content(summary: Summary) -> Content:
     """Return the content of a run's page."""
-    rows = _rows(summary)
+    rows, cards = _rows(summary), _cards(summary)
     shown = {part.stage for row in rows for part in row.bar}
     warnings = [one_line(warning) for warning in summary.warnings]
     return Content(
         title=one_line(summary.title),
         headline=one_line(in_a_sentence(summary)),
         facts=_facts(summary),
-        cards=_cards(summary),
+        cards=cards,
         has_groups=len({comparison.reference for comparison in summary.comparisons}) > 1,
+        silent=_silent(cards),
         warnings=warnings[:WARNINGS_IN_FULL],
         more_warnings=warnings[WARNINGS_IN_FULL:],
         rows=rows,
@@ -228,6 +231,23 @@ def _cards(summary: Summary) -> list[Card]:
         )
         cards.append(card)
     return cards
+
+
+def _silent(cards: Sequence[Card]) -> dict[str, str]:
+    """Return the quantities that no card has a verdict on, each with the reason.
+
+    Where the reasons differ, each card says its own.
+    """
+    notes: dict[str, set[str]] = {}
+    for card in cards:
+        for verdict in card.verdicts:
+            note = "" if verdict.word or verdict.amount else verdict.note or ""
+            notes.setdefault(verdict.quantity, set()).add(note)
+    silent = {}
+    for quantity, reasons in notes.items():
+        if len(reasons) == 1 and "" not in reasons:
+            silent[quantity] = reasons.pop()
+    return silent
 
 
 def _numbers(summary: Summary) -> dict[str, int]:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from browser import IS_MISSING, browser
+from places import RESULTS
 from pycocotools import mask as coco
 from run_factory import Scene, edit_lines, edit_run, failed, make_older, write_run
 from waiting import until
@@ -374,3 +375,28 @@ def test_a_phone_needs_no_scrolling_sideways(window, run):
         assert window.script(overflow) <= 0
     finally:
         window.resize(1280, 1000)
+
+
+# Of each table: whether each column's heading begins where its cells in the first row begin or end.
+ALIGNED = """
+return [...document.querySelectorAll('table')].filter(table => table.offsetParent).map(table => {
+  const [head, body] = [table.tHead, table.tBodies[0]].map(part => [...part.rows[0].cells]);
+  return head.length === body.length && head.every((heading, column) => {
+    const [above, below] = [heading, body[column]].map(cell => cell.getBoundingClientRect());
+    return above.left === below.left && above.right === below.right && above.bottom <= below.top;
+  });
+})
+"""
+
+
+@pytest.mark.parametrize("folder", ["cards-7b", "training-7b", "claims"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_heading_of_a_table_stands_above_its_column(window, tmp_path, folder, width):
+    run = read_run(RESULTS / folder)
+    page = tmp_path / PAGE
+    page.write_text(html(run, summarise(run)), encoding="utf-8")
+    window.resize(width, 1000)
+    window.open(page)
+    aligned = window.script(ALIGNED)
+    window.resize(1280, 1000)
+    assert len(aligned) >= 2 and all(aligned)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from markdown_rows import rows_of
+from places import RESULTS
 from run_factory import edit_lines, edit_run, write_lines, write_run
 from training_factory import falling, write_training
 
@@ -139,6 +140,18 @@ def test_a_card_near_the_peak_that_was_not_tried_yet_is_not_measured(tmp_path):
     assert below in report_text(read_run(tmp_path), summary)
     assert below in html(read_run(tmp_path), summary)
     assert below in " ".join(" ".join(printed(summary, 80)).split())
+
+
+def test_the_page_of_a_run_without_times_begins_with_the_cards_and_has_no_empty_columns():
+    run = read_run(RESULTS / "cards-7b")
+    page = html(run, summarise(run))
+    assert page.index("<h2>Which card runs what</h2>") < page.index("<h2>Memory</h2>")
+    assert "<th>ms</th>" not in page and "Milliseconds:" not in page
+    assert page.count("ime was not measured on both sides") == 1, "not once for each of 14 variants"
+    assert page.count('<p class="note">Time was not measured on both sides.</p>') == 1
+    run = read_run(RESULTS / "claims")
+    page = html(run, summarise(run))
+    assert "<th>ms</th>" in page and "Milliseconds:" in page
 
 
 def test_a_claim_that_a_case_fits_is_decided_by_the_same_rule(tmp_path):
