@@ -276,7 +276,8 @@ class Versus:
             changes: of the suites, by key.
             label: what the progress is prefixed with.
             measures_memory: whether memory is measured, until it is known.
-            measured: an earlier measurement of these cases, by the version's name.
+            measured: an earlier measurement of these cases, and maybe of others, by the version's
+                name. None: there is none.
         """
         parts: dict[str, list[Run]] = {version.name: [] for version in self.versions}
         total = 2 * self.pairs

@@ -14,13 +14,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from ...harness import terminal
 from ...harness.errors import LisabenchError, RunFailed
 from ...harness.memory import CudaMeter
-from ...harness.records.journal import holds_run, read_lines
+from ...harness.records.journal import holds_run, read_any_manifest, read_lines
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import QUALITY, SAMPLES, Run, read_run
 from ...reports.gate.baseline import reduced
@@ -38,6 +39,7 @@ from .versions import Version
 MEASURED = (0, NO_BETTER, RunFailed.exit_code)
 MEMORY_PROCESSES = "plan.memory_processes"
 PAIRS_WITH_MEMORY = 2  # after so many, memory may be left out
+OUT_OF_MEMORY = "out of memory"
 # What a process that builds 7B for a GPU holds of the host's memory: twenty processes of five pairs
 # took 23 GiB. A run itself holds less.
 HOST_BYTES = 2 << 30
@@ -102,15 +104,17 @@ class Pairing:
         if self.in_lockstep:
             cores = [self._rotation.next_core() for _ in pairs]
             ended = _run_in_lockstep(pairs, cores)
-            obstacle = _first_obstacle(ended)
+            are_several = len(pairs) > 1
+            obstacle = _first_obstacle(ended, are_several)
             if obstacle is None:
                 for call, done in ended:
                     if done.by_itself:
                         yield call, done
                 return
             for call, _ in ended:
-                _set_aside(call.folder)
-            if len(pairs) > 1:
+                # A pair that has no room alone either is set aside twice.
+                _set_aside(call.folder, "beside-other-pairs" if are_several else "in-lockstep")
+            if are_several:
                 self._can_share = False
                 terminal.note(f"warning: {obstacle}: pairs are built one after the other")
                 for pair in pairs:
@@ -125,26 +129,25 @@ class Pairing:
 
 def _run_in_lockstep(pairs: Sequence[Pair], cores: Sequence[int | None]) -> list[tuple[Call, Done]]:
     """Run pairs at the same time, each with its own core, and return how each call ended."""
-    calls, commands = [], []
-    with tempfile.TemporaryDirectory() as folder:
+    machines: list[SharedMachine | None] = [None] * len(pairs)
+    if len(pairs) > 1:
         # Every pair holds its share before the first one starts: no pair then measures while
-        # another has not even begun to build.
-        machines: list[SharedMachine | None] = [None] * len(pairs)
-        if len(pairs) > 1:
+        # another has not even begun to build. The file is removed while it is open, so that it does
+        # not stay if this process is killed. NFS keeps it until it is closed.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             machines = [SharedMachine.opened(Path(folder) / "lock") for _ in pairs]
-        for pair, core, machine in zip(pairs, cores, machines, strict=True):
-            for call, invitation in zip(pair, lockstep.invitations(core, machine), strict=True):
-                command = call.command()
-                variables = {**command.variables, **invitation.environment()}
-                calls.append(call)
-                commands.append(
-                    replace(command, variables=variables, inherited=invitation.inherited)
-                )
+    calls, commands = [], []
+    for pair, core, machine in zip(pairs, cores, machines, strict=True):
+        for call, invitation in zip(pair, lockstep.invitations(core, machine), strict=True):
+            command = call.command()
+            variables = {**command.variables, **invitation.environment()}
+            calls.append(call)
+            commands.append(replace(command, variables=variables, inherited=invitation.inherited))
 
-        def is_broken(number: int, code: int) -> bool:
-            return not has_answers(calls[number], code)
+    def is_broken(number: int, code: int) -> bool:
+        return not has_answers(calls[number], code)
 
-        ended = subprocesses.run(*commands, broken=is_broken)
+    ended = subprocesses.run(*commands, broken=is_broken)
     return list(zip(calls, ended, strict=True))
 
 
@@ -165,7 +168,7 @@ def pairs_that_fit(runs: Mapping[str, Sequence[Run]]) -> int:
         held_bytes, of_gpu = held_side_by_side(
             record for case in run.cases for record in case.memory
         )
-        gpu_bytes = run.manifest.environment.get("gpu_memory_bytes") or 0
+        gpu_bytes = (run.manifest.environment or {}).get("gpu_memory_bytes") or 0
         if not of_gpu or not held_bytes or not gpu_bytes:
             return 1
         pair_bytes += held_bytes
@@ -175,27 +178,62 @@ def pairs_that_fit(runs: Mapping[str, Sequence[Run]]) -> int:
     return max(1, min(on_gpu, on_host))
 
 
-def _first_obstacle(ended: list[tuple[Call, Done]]) -> str | None:
-    """Return why a pair cannot run in lockstep; None if it can.
+def _first_obstacle(ended: list[tuple[Call, Done]], are_several: bool) -> str | None:
+    """Return why pairs cannot run as they did; None if they can.
 
     A process that breaks for any other reason would break alone, too.
+
+    Args:
+        ended: the calls of the pairs, and how each ended.
+        are_several: whether there were several pairs. A model that takes too long to build beside
+            all others may be built in time when its pair is alone.
     """
     for call, done in ended:
         if lockstep.NEEDS_MACHINE in done.stderr:
             return lockstep.NEEDS_MACHINE
-        for journal in (SAMPLES, QUALITY):
-            for line in read_lines(call.folder / journal):
-                query = QueryRecord.from_json(line)
-                # A process that the system kills is recorded so: "may have run out of memory".
-                if query.status == "oom" or "out of memory" in (query.reason or ""):
-                    return f"side by side, {call.version.label} ran out of memory"
+        if _ran_out_of_memory(call, done):
+            return f"side by side, {call.version.label} ran out of memory"
+        if are_several and any(query.status == "timeout" for query in _queries_of(call)):
+            return f"side by side, {call.version.label} reached its time limit"
     return None
 
 
-def _set_aside(folder: Path) -> None:
-    """Rename the folder of a process that is measured anew."""
+def _ran_out_of_memory(call: Call, done: Done) -> bool:
+    """Return whether a process has run out of memory, or one that it has started.
+
+    A process that the system kills is recorded so: "may have run out of memory".
+    """
+    for query in _queries_of(call):
+        if query.status == "oom" or OUT_OF_MEMORY in (query.reason or ""):
+            return True
+    # In the memory pass alone: the gate would take the missing peak for a regression.
+    for entry in _entries_of(call):
+        if entry.get("out_of_memory") or OUT_OF_MEMORY in (entry.get("memory_error") or ""):
+            return True
+    # Before any query: the process without a model uses the GPU, too.
+    is_broken = done.by_itself and not has_answers(call, done.returncode)
+    return is_broken and OUT_OF_MEMORY in done.stderr
+
+
+def _queries_of(call: Call) -> Iterator[QueryRecord]:
+    """Yield the records of all queries of a process: of its rounds, and of its quality pass."""
+    for journal in (SAMPLES, QUALITY):
+        for line in read_lines(call.folder / journal):
+            yield QueryRecord.from_json(line)
+
+
+def _entries_of(call: Call) -> list[dict[str, Any]]:
+    """Return what the manifest of a process says of each case; nothing if it cannot be read."""
+    try:
+        return list(read_any_manifest(call.folder)["cases"])
+    except (LisabenchError, OSError, KeyError):
+        return []  # it is not there, or whoever takes it up says what is wrong with it
+
+
+def _set_aside(folder: Path, how: str) -> None:
+    """Rename the folder of a process that is measured anew, and say how it was measured."""
     if folder.exists():
-        folder.rename(folder.with_name(f"{folder.name}-in-lockstep"))
+        folder.rename(folder.with_name(f"{folder.name}-{how}"))
 
 
 def _warn(reason: str) -> None:

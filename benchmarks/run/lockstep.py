@@ -34,7 +34,7 @@ from .cpu_pinning import CoreRotation
 try:
     import fcntl
 except ModuleNotFoundError:  # on Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 # `lisabench doctor --json` lists it. The number changes with the messages, their order, or the
 # variable.
@@ -44,8 +44,8 @@ VARIABLE = "LISABENCH_LOCKSTEP"
 NEEDS_MACHINE = (
     "trainings, and processes that are limited to a card, need the machine for themselves"
 )
-# The same of pairs that share a machine. The number changes with the meaning of the lock, and with
-# that of `HERE`.
+# `lisabench doctor --json` lists it where several pairs can share a machine. The number changes
+# with the meaning of the lock, and with that of `HERE`.
 SHARED_MACHINE = "shared-machine/2"
 SHARED_VARIABLE = "LISABENCH_SHARED_MACHINE"
 CAN_SHARE = fcntl is not None
@@ -60,8 +60,9 @@ class SharedMachine:
     together, and then measure one after the other. Each pair has opened the same file, whose lock
     says what the pair does:
 
-        shared       it builds, or ends: others may do the same, but nobody measures
-        exclusive    it measures: nobody else does anything
+        shared       it builds, measures memory on a GPU, or ends: others may do the same, but
+                     nobody measures time
+        exclusive    it measures time: nobody else does anything
         none         it waits to measure
 
     The two runs of a pair inherit one opening of the file, and so have one lock together. The
@@ -77,7 +78,9 @@ class SharedMachine:
     @classmethod
     def opened(cls, path: Path) -> "SharedMachine":
         """Return the lock of a new pair, shared, on a file that is made if it is not there."""
-        machine = cls(path.open("ab"))
+        # NFS grants a shared lock only on a file that is open to read, and an exclusive one only on
+        # a file that is open to write.
+        machine = cls(path.open("a+b"))
         machine.share()
         return machine
 
@@ -104,6 +107,7 @@ class SharedMachine:
 
     def share(self) -> None:
         """Let the other pairs work too; wait while one of them measures."""
+        assert fcntl is not None  # only versions with `SHARED_MACHINE` share a machine
         fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def have_alone(self) -> None:
@@ -111,6 +115,7 @@ class SharedMachine:
 
         The pair gives back its own share first. Otherwise two that wait would wait for each other.
         """
+        assert fcntl is not None
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
 

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from run_factory import edit_lines, write_run
+from raw_runs import raw_run
+from run_factory import edit_lines, edit_run, write_run
 from waiting import HANGS_AFTER_S, is_alive, until
 
 from lisabench.benchmarks import subprocesses
@@ -141,6 +142,7 @@ OK, OOM, BROKEN = (
     ("oom", "OutOfMemoryError: too large"),
     ("error", "RuntimeError: planted"),
 )
+TIMEOUT = ("timeout", "no answer in 600 s; the process was killed")
 KILLED = ("error", "the process was ended by SIGKILL; the system may have run out of memory")
 PROCESS = """
 import os, pathlib, shutil, sys, time
@@ -157,11 +159,15 @@ sys.exit({code} if invited else 0)
 """
 
 
-def records_of(folder: Path, outcome: tuple[str, str | None]) -> str:
+def records_of(
+    folder: Path, outcome: tuple[str, str | None], memory_error: str | None = None
+) -> str:
     """A run of one query that ended so; returns its folder."""
     write_run(folder, cases=1, queries=1, processes=1, controls=False, gallery=0)
     status, reason = outcome
     edit_lines(folder / "samples.jsonl", lambda line: line | {"status": status, "reason": reason})
+    (case,) = raw_run(folder).run["cases"]
+    edit_run(folder, cases=[case | {"memory_error": memory_error}])
     return str(folder)
 
 
@@ -181,6 +187,7 @@ class Scripted:
         said: str = "",
         sleeps: int = 0,
         variable: str = lockstep.VARIABLE,
+        memory_error: str | None = None,
     ) -> None:
         self.name, self.label = name, name
         self.capabilities = {lockstep.PROTOCOL}
@@ -190,7 +197,7 @@ class Scripted:
             said=said,
             sleeps=sleeps,
             records=records_of(home / "records" / name / "alone", OK),
-            invited_records=records_of(home / "records" / name / "invited", outcome),
+            invited_records=records_of(home / "records" / name / "invited", outcome, memory_error),
         )
 
     def command(self, *arguments: str) -> subprocesses.Command:
@@ -212,10 +219,24 @@ def a_pair(folder: Path, base: dict, head: dict) -> list[Scripted]:
     return [Scripted("base", folder, **base), Scripted("head", folder, **head)]
 
 
+OUT_OF_MEMORY = "OutOfMemoryError: CUDA out of memory"
+BOTH = ("base", "head")
 NO_ROOM = {
     "out of memory": ({"code": 5, "outcome": OOM}, "side by side, head ran out of memory"),
     "killed": ({"code": 5, "outcome": KILLED}, "side by side, head ran out of memory"),
+    "killed in the memory pass": (
+        {"code": 0, "memory_error": KILLED[1]},
+        "side by side, head ran out of memory",
+    ),
+    "out of memory before any query": (
+        {"code": 5, "said": f"lisabench: measure roofline: {OUT_OF_MEMORY}"},
+        "side by side, head ran out of memory",
+    ),
     "apart": ({"code": 5, "said": f"lisabench: {lockstep.NEEDS_MACHINE}"}, lockstep.NEEDS_MACHINE),
+}
+
+TOO_SLOW = {
+    "too slow": ({"code": 5, "outcome": TIMEOUT}, "side by side, head reached its time limit")
 }
 
 
@@ -242,24 +263,56 @@ def test_a_pair_that_cannot_stand_side_by_side_is_measured_again_one_after_the_o
     )
 
 
-@pytest.mark.parametrize("what", ["out of memory", "killed"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "out of memory",
+        "killed",
+        "killed in the memory pass",
+        "out of memory before any query",
+        "too slow",
+    ],
+)
 def test_pairs_that_cannot_be_built_at_the_same_time_are_measured_again_pair_by_pair(
     tmp_path, capsys, what
 ):
-    head, why = NO_ROOM[what]
+    head, why = (NO_ROOM | TOO_SLOW)[what]
     sides = a_pair(tmp_path, {}, {**head, "variable": lockstep.SHARED_VARIABLE})
     for side in sides:
         side.capabilities.add(lockstep.SHARED_MACHINE)
     pairing = Pairing(sides)
-    pairs = []
-    for pair in (1, 2):
-        one, other = (Call(side, [], tmp_path / f"{pair}-{side.name}") for side in sides)
-        pairs.append((one, other))
-    ended = [(call.folder.name, done.returncode) for call, done in pairing.carry_out(pairs)]
+    ended = [
+        (call.folder.name, done.returncode)
+        for call, done in pairing.carry_out(two_pairs(tmp_path, sides))
+    ]
     assert ended == [("1-base", 0), ("1-head", 0), ("2-base", 0), ("2-head", 0)]
     assert pairing.in_lockstep, "a pair alone has room"
     assert pairing.at_once({}, 5) == 1, "no further pairs are built together"
     assert capsys.readouterr().err == f"warning: {why}: pairs are built one after the other\n"
+
+
+def two_pairs(folder: Path, sides: list[Scripted]) -> list[tuple[Call, Call]]:
+    pairs = []
+    for pair in (1, 2):
+        one, other = (Call(side, [], folder / f"{pair}-{side.name}") for side in sides)
+        pairs.append((one, other))
+    return pairs
+
+
+def test_a_pair_that_has_no_room_alone_either_is_measured_one_after_the_other(tmp_path, capsys):
+    """Its folders are set aside twice: once with the other pairs, and once alone."""
+    sides = a_pair(tmp_path, {}, {"code": 5, "outcome": OOM})
+    pairing = Pairing(sides)
+    ended = [
+        (call.folder.name, done.returncode)
+        for call, done in pairing.carry_out(two_pairs(tmp_path, sides))
+    ]
+    assert ended == [("1-base", 0), ("1-head", 0), ("2-base", 0), ("2-head", 0)]
+    assert not pairing.in_lockstep
+    set_aside = sorted(folder.name for folder in tmp_path.glob("?-*-*"))
+    beside_others = [f"{pair}-{side}-beside-other-pairs" for pair in (1, 2) for side in BOTH]
+    assert set_aside == sorted([*beside_others, *(f"1-{side}-in-lockstep" for side in BOTH)])
+    assert capsys.readouterr().err.count("side by side, head ran out of memory") == 2
 
 
 @pytest.mark.parametrize("code", [0, 1, 5])
@@ -277,6 +330,7 @@ def test_what_was_measured_is_not_tried_again_whatever_the_exit_code(tmp_path, c
         {"code": 130},
         {"code": 1, "said": "OSError: disk full"},
         {"code": 5, "outcome": BROKEN},
+        {"code": 5, "outcome": TIMEOUT},
     ],
 )
 def test_one_that_breaks_ends_the_other_and_is_not_tried_again(tmp_path, capsys, monkeypatch, base):

@@ -3,13 +3,19 @@
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lisabench.benchmarks import subprocesses
+from lisabench.benchmarks.gate import pairs as gate_pairs
+from lisabench.benchmarks.gate.pairs import Call
 from lisabench.benchmarks.run import lockstep
 from lisabench.benchmarks.run.lockstep import SharedMachine
+
+fcntl = lockstep.fcntl
 
 pytestmark = [
     pytest.mark.no_clock,
@@ -167,3 +173,30 @@ def test_the_lock_is_taken_from_the_environment_once_and_no_worker_inherits_it(
 def test_a_run_that_shares_the_machine_with_no_pair_has_no_lock(monkeypatch):
     monkeypatch.delenv(lockstep.SHARED_VARIABLE, raising=False)
     assert SharedMachine.of_environment() is None
+
+
+def test_the_file_of_the_lock_is_gone_before_any_run_begins(tmp_path, monkeypatch):
+    """So that it does not stay when the gate is killed. The pairs have it open all the same."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen = []
+
+    def run(*commands: subprocesses.Command, **_: object) -> list[subprocesses.Done]:
+        first, last = commands[0].inherited[1], commands[-1].inherited[1]
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(last, fcntl.LOCK_UN)
+        fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # NFS locks a file only for what it was opened for: shared to read, exclusive to write.
+        seen.append(fcntl.fcntl(first, fcntl.F_GETFL) & os.O_ACCMODE)
+        seen.extend(tmp_path.iterdir())
+        return [subprocesses.Done(0, "", "") for _ in commands]
+
+    monkeypatch.setattr(subprocesses, "run", run)
+    version = SimpleNamespace(
+        label="a version", command=lambda *_: subprocesses.Command([], tmp_path)
+    )
+    calls = []
+    for number in range(4):
+        calls.append(Call(version, [], tmp_path / "out" / str(number)))
+    gate_pairs._run_in_lockstep([(calls[0], calls[1]), (calls[2], calls[3])], [None, None])
+    assert seen == [os.O_RDWR]
