@@ -59,6 +59,7 @@ from .pairs import (
     MEMORY_PROCESSES,
     PAIRS_WITH_MEMORY,
     Call,
+    Pair,
     Pairing,
     can_leave_memory_out,
     memory_is_known,
@@ -290,21 +291,12 @@ class Versus:
             what = f"{label}pair {begun + 1}"
             if at_once > 1:
                 what = f"{label}pairs {begun + 1} to {begun + at_once}"
+            own_changes = {**ONE_PROCESS, **changes}
+            if not measures_memory:
+                own_changes[MEMORY_PROCESSES] = 0
             pairs = []
             for number in range(begun, begun + at_once):
-                calls = []
-                for version, suite in zip(self.versions, suites, strict=True):
-                    own_changes = {**ONE_PROCESS, **changes}
-                    if not measures_memory:
-                        own_changes[MEMORY_PROCESSES] = 0
-                    if number > 0:
-                        own_changes |= _without_quality_pass(known[version.name])
-                    arguments = ["run", suite, *as_arguments(own_changes)]
-                    part_folder = folder / "parts" / f"{number + 1}-{version.name}"
-                    calls.append(Call(version, arguments, part_folder))
-                # Head begins the first pair, base the second, so that drift meets both alike.
-                first, second = schedule.turns(calls[::-1], process=number, block=0)
-                pairs.append((first, second))
+                pairs.append(self._pair(number, suites, folder, own_changes, known))
             self.progress(2 * begun, total, what)
             for call, done in self.pairing.carry_out(pairs):
                 parts[call.version.name].append(_read_part(call, done))
@@ -318,6 +310,35 @@ class Versus:
             merged.append(merge_runs(runs, folder / version.name, version.source))
         base, head = merged
         return base, head
+
+    def _pair(
+        self,
+        number: int,
+        suites: tuple[str, str],
+        folder: Path,
+        changes: Mapping[str, Any],
+        known: Mapping[str, Sequence[Run]],
+    ) -> Pair:
+        """Return the calls of a pair, in the order in which they take turns.
+
+        Args:
+            number: of the pair, from 0. The first one evaluates the quality of both versions.
+            suites: name or file of the suite of each version.
+            folder: that the runs are written to.
+            changes: of the suites, by key, for one process.
+            known: what was measured of each version, by its name.
+        """
+        calls = []
+        for version, suite in zip(self.versions, suites, strict=True):
+            own_changes = dict(changes)
+            if number > 0:
+                own_changes |= _without_quality_pass(known[version.name])
+            arguments = ["run", suite, *as_arguments(own_changes)]
+            part_folder = folder / "parts" / f"{number + 1}-{version.name}"
+            calls.append(Call(version, arguments, part_folder))
+        # Head begins the first pair, base the second, so that drift meets both alike.
+        first, second = schedule.turns(calls[::-1], process=number, block=0)
+        return first, second
 
 
 def _is_of_memory(check: Check) -> bool:
